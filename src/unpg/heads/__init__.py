@@ -1,0 +1,5 @@
+"""Class weights, and where they live."""
+
+from unpg.heads.full import FullHead
+
+__all__ = ["FullHead"]

@@ -1,0 +1,155 @@
+"""loss = pairs x margin x aggregate."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from unpg.aggregate import Softmax
+from unpg.errors import ConfigError, ShapeError
+from unpg.margins import Margin
+from unpg.pairs import PairGenerator, Pairs, UnifiedPairs
+from unpg.similarity import normalize
+
+__all__ = ["LossOutput", "PairLoss", "effective_rank"]
+
+
+@dataclass(frozen=True, eq=False)
+class LossOutput:
+    """What a loss says of a batch.
+
+    Attributes:
+        loss: Scalar, the mean over the anchors; 0 for an empty batch.
+        per_anchor: (b,).
+        statistics: Detached scalars, still on the device. Per anchor means where a set is per anchor:
+
+            ``negatives/offered``, ``negatives/kept``, ``negatives/cut``
+                batch negatives before the filter, after it, and the difference;
+            ``fence/lower``, ``fence/upper``
+                the filter's bounds (-inf, inf where it keeps all);
+            ``negatives/hardest_kept``
+                the largest batch negative that is left;
+            ``share/target``, ``share/classes``, ``share/batch``
+                mean parts of the softmax denominator;
+            ``cosine/target``, ``cosine/pairwise``
+                mean similarity of the positives (before the margin), and of any two features of the batch;
+            and those of the margin.
+    """
+
+    loss: Tensor
+    per_anchor: Tensor
+    statistics: dict[str, Tensor]
+
+
+class PairLoss(nn.Module):
+    """A loss that compares positive and negative similarities.
+
+    Args:
+        pairs: Which similarities.
+        margin: How they are reshaped.
+        aggregate: What is made of them.
+
+    All arithmetic is float32 (float64 for float64 features), outside autocast: at s = 64 a bfloat16 cosine is off by
+    up to a quarter in the exponent.
+    """
+
+    def __init__(self, pairs: PairGenerator, margin: Margin, aggregate: Softmax) -> None:
+        super().__init__()
+        self.pairs = pairs
+        self.margin = margin
+        self.aggregate = aggregate
+
+    def forward(self, features: Tensor, labels: Tensor, *, step: int | None = None) -> LossOutput:
+        """The loss of (b, d) features, not normalised, with (b,) integer labels.
+
+        Args:
+            features: Of any floating type.
+            labels: Class of each feature.
+            step: Optimizer steps done so far; needed if a weight follows a schedule.
+
+        Raises:
+            ShapeError: Features are not (b, d), or labels are not (b,) integers.
+            DataError: A label has no class weight.
+        """
+        _check_batch(features, labels)
+        with torch.autocast(features.device.type, enabled=False):
+            unit, norms = normalize(features)
+            pairs = self.pairs(unit, labels)
+            aggregated = self.aggregate(pairs, self.margin, norms, step=step)
+            penalty = self.margin.penalty(norms)
+            per_anchor = aggregated.per_anchor if penalty is None else aggregated.per_anchor + penalty
+            loss = per_anchor.sum() / max(len(labels), 1)
+            with torch.no_grad():
+                statistics = {f"share/{source}": share for source, share in aggregated.shares.items()}
+                statistics |= _pair_statistics(pairs, unit) | self.margin.statistics(norms)
+        return LossOutput(loss, per_anchor, statistics)
+
+    @property
+    def schedule_is_stepwise(self) -> bool:
+        """Whether ``forward`` needs ``step``."""
+        return isinstance(self.pairs, UnifiedPairs) and self.pairs.weight.needs_step
+
+    def extra_repr(self) -> str:
+        """The parts that are no modules, for ``repr``."""
+        return f"margin={self.margin}, aggregate={self.aggregate}"
+
+
+def effective_rank(features: Tensor) -> Tensor:
+    """How many directions (b, d) features really use: e to the entropy of their covariance's spectrum, in [1, d].
+
+    A scalar; NaN for fewer than two features, 1 if they are all the same. A collapsing embedding shows here early.
+
+    Source: Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality", with the eigenvalues
+    of the covariance of the unit features in place of singular values.
+    """
+    unit = normalize(features.detach()).vectors
+    centered = unit - unit.mean(dim=0)
+    gram = centered @ centered.T if len(unit) < unit.shape[1] else centered.T @ centered
+    if len(unit) < 2:
+        return torch.full((), torch.nan, device=unit.device)
+    spectrum = torch.linalg.eigvalsh(gram).clamp(min=0)
+    total = spectrum.sum()
+    p = torch.where(total > 0, spectrum / total, 0)
+    entropy: Tensor = torch.special.entr(p).sum()
+    return entropy.exp()
+
+
+def _pair_statistics(pairs: Pairs, unit: Tensor) -> dict[str, Tensor]:
+    b = len(unit)
+    total = unit.sum(dim=0).square().sum() - unit.square().sum()
+    statistics = {
+        "cosine/target": pairs.positives.mean(),
+        "cosine/pairwise": total / (b * (b - 1)) if b > 1 else total * torch.nan,
+    }
+    for negatives in pairs.negatives:
+        if negatives.source == "batch":
+            batch = negatives.similarities
+            offered, kept = batch.count_offered(), batch.count()
+            edge = torch.full((1, 1), torch.inf, device=unit.device)
+            lower, upper = (batch.fences.lower, batch.fences.upper) if batch.fences else (-edge, edge)
+            statistics |= {
+                "negatives/offered": offered.float().mean(),
+                "negatives/kept": kept.float().mean(),
+                "negatives/cut": (offered - kept).float().mean(),
+                "negatives/hardest_kept": batch.maximum().max() if b else edge.squeeze() * -1,
+                "fence/lower": lower.mean(),
+                "fence/upper": upper.mean(),
+            }
+    return statistics
+
+
+def _check_batch(features: Tensor, labels: Tensor) -> None:
+    if features.ndim != 2 or not features.is_floating_point():
+        raise ShapeError(
+            f"A loss takes features of shape (batch, dim) and a floating type, got {tuple(features.shape)} "
+            f"{features.dtype}."
+        )
+    if labels.shape != features.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ShapeError(
+            f"A loss takes one integer label for each of the {len(features)} features, got shape "
+            f"{tuple(labels.shape)} {labels.dtype}."
+        )
+    if labels.device != features.device:
+        raise ConfigError(
+            f"Features are on {features.device}, labels on {labels.device}: move both to the same device."
+        )

@@ -1,0 +1,79 @@
+"""Names for parts: one registry per axis (backbones, losses, datasets, ...).
+
+A new part is one file and one ``@REGISTRY.register("name")``; nobody edits an ``if/elif``. Settings that a part
+does not take are an error that says which it does take.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from unpg.errors import ConfigError, did_you_mean
+
+__all__ = ["Registry"]
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+class Registry(Generic[T]):
+    """A mapping from names to the callables (classes or functions) that build a part.
+
+    Args:
+        axis: What the names stand for, singular, for messages: "backbone", "loss".
+    """
+
+    def __init__(self, axis: str) -> None:
+        self.axis = axis
+        self._parts: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator: make the part known as ``name``. A name is given once.
+
+        Raises:
+            ConfigError: The name is taken by another part.
+        """
+
+        def keep(part: T) -> T:
+            if self._parts.get(name, part) is not part:
+                raise ConfigError(f"The {self.axis} name {name!r} is taken by {self._parts[name]!r}; choose another.")
+            self._parts[name] = part
+            return part
+
+        return keep
+
+    def __getitem__(self, name: str) -> T:
+        """The part called ``name``; a :class:`ConfigError` with the nearest name if there is none."""
+        if name not in self._parts:
+            raise ConfigError(f"No {self.axis} is called {name!r}.{did_you_mean(str(name), self._parts)}")
+        return self._parts[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._parts))
+
+    def settings(self, name: str) -> dict[str, inspect.Parameter]:
+        """The settings that the part ``name`` takes, by name."""
+        parameters = inspect.signature(self[name]).parameters.values()
+        return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+    def check(self, name: str, settings: Mapping[str, Any], *, given: Mapping[str, Any] | None = None) -> None:
+        """Raise :class:`ConfigError` unless ``settings`` (with those ``given`` by the caller) fit the part."""
+        known = self.settings(name)
+        given = given or {}
+        free = [k for k in known if k not in given]
+        for key in settings:
+            if key in given:
+                raise ConfigError(f"{self.axis}.{key} is not set by hand: it follows from the data and other settings.")
+            if key not in known:
+                raise ConfigError(f"The {self.axis} {name!r} has no setting {key!r}.{did_you_mean(key, free)}")
+        lacking = [k for k in free if known[k].default is inspect.Parameter.empty and k not in settings]
+        if lacking:
+            raise ConfigError(f"The {self.axis} {name!r} needs the setting(s) {', '.join(lacking)}.")
+
+    def build(self, name: str, settings: Mapping[str, Any] | None = None, **given: Any) -> Any:
+        """Build the part ``name`` from a user's ``settings`` and the values ``given`` by the caller."""
+        settings = settings or {}
+        self.check(name, settings, given=given)
+        return self[name](**given, **settings)

@@ -1,0 +1,265 @@
+"""Where losses usually break: each case has a defined, finite value and a finite, bounded gradient."""
+
+import math
+
+import pytest
+import torch
+
+from unpg.aggregate import Softmax
+from unpg.errors import ConfigError, DataError, ShapeError
+from unpg.losses import LOSSES, PairLoss, arcface, cosface, effective_rank, unpg
+from unpg.margins import NoMargin
+from unpg.pairs import Balanced, BatchPairs, Constant, Scheduled, Share
+
+CLASSES, DIM = 6, 8
+
+
+def losses():
+    for name in LOSSES:
+        for unify in [None, {"scope": "batch"}, {"scope": "anchor"}, {"weight": "balanced"}, {"weight": Share(0.5)}]:
+            torch.manual_seed(0)
+            base = LOSSES.build(name, num_classes=CLASSES, dim=DIM)
+            yield pytest.param(base if unify is None else unpg(base, **unify), id=f"{name}-{unify}")
+
+
+def backward(loss, features, labels):
+    x = features.clone().requires_grad_()
+    out = loss(x, labels)
+    out.loss.backward()
+    weight = next(iter(loss.parameters()))
+    for name, t in {"loss": out.loss, "per_anchor": out.per_anchor, "dx": x.grad, "dw": weight.grad}.items():
+        assert torch.isfinite(t).all(), f"{name} is not finite"
+    weight_grad, weight.grad = weight.grad, None
+    return out, x.grad, weight_grad
+
+
+def head(loss):
+    return loss.pairs.head if hasattr(loss.pairs, "head") else loss.pairs.of.head
+
+
+@pytest.mark.parametrize("loss", list(losses()))
+class TestEveryLoss:
+    def test_cosine_exactly_one_and_minus_one(self, loss):
+        own = torch.arange(CLASSES)
+        w = head(loss).weight.detach()
+        _, dx, dw = backward(loss, torch.cat([w, -w, 1000 * w]), own.repeat(3))
+        # The slope of the margin is at most 1e4, the scale 64.
+        assert dx.abs().max() < 64 * 1e4 / w.norm(dim=1).min()
+        assert torch.isfinite(dw).all()
+
+    def test_zero_feature_has_no_gradient(self, loss):
+        x = torch.randn(4, DIM)
+        x[1] = 0
+        _, dx, _ = backward(loss, x, torch.tensor([0, 1, 2, 3]))
+        assert torch.equal(dx[1], torch.zeros(DIM))
+        assert dx[0].abs().sum() > 0
+
+    def test_all_features_zero(self, loss):
+        backward(loss, torch.zeros(4, DIM), torch.tensor([0, 1, 2, 3]))
+
+    def test_one_identity_in_the_batch(self, loss):
+        """No batch negatives: the unified loss is the base loss."""
+        x, labels = torch.randn(5, DIM), torch.full((5,), 2)
+        out, dx, _ = backward(loss, x, labels)
+        base = PairLoss(loss.pairs.of, loss.margin, loss.aggregate) if hasattr(loss.pairs, "of") else loss
+        plain, plain_dx, _ = backward(base, x, labels)
+        assert torch.equal(out.loss, plain.loss)
+        assert torch.equal(dx, plain_dx)
+
+    def test_batch_of_one(self, loss):
+        backward(loss, torch.randn(1, DIM), torch.tensor([3]))
+
+    def test_empty_batch(self, loss):
+        out, dx, dw = backward(loss, torch.zeros(0, DIM), torch.zeros(0, dtype=torch.int64))
+        assert out.loss == 0
+        assert dx.shape == (0, DIM)
+        assert not dw.any()
+
+    def test_all_similarities_equal(self, loss):
+        backward(loss, torch.ones(6, DIM), torch.arange(6))
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision(self, loss, dtype):
+        """Half features are widened: the value is that of the same numbers in float32, also for lengths over 256."""
+        x, labels = (torch.randn(9, DIM) * 300).to(dtype), torch.arange(9) % CLASSES
+        out, dx, _ = backward(loss, x, labels)
+        assert out.loss.dtype == torch.float32
+        assert dx.dtype == dtype
+        assert torch.equal(out.loss, loss(x.float(), labels).loss)
+
+    def test_autocast_changes_nothing(self, loss):
+        x, labels = torch.randn(9, DIM), torch.arange(9) % CLASSES
+        with torch.autocast("cpu", torch.bfloat16):
+            inside = loss(x, labels).loss
+        assert torch.equal(inside, loss(x, labels).loss)
+
+    def test_order_of_the_batch_does_not_matter(self, loss):
+        loss = loss.double()
+        x, labels = torch.randn(12, DIM, dtype=torch.float64), torch.arange(12) % CLASSES
+        order = torch.randperm(12)
+        _, dx, dw = backward(loss, x, labels)
+        _, dx2, dw2 = backward(loss, x[order], labels[order])
+        torch.testing.assert_close(dx[order], dx2, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(dw, dw2, rtol=1e-9, atol=1e-12)
+        loss.float()
+
+    def test_label_out_of_range_is_named(self, loss):
+        for bad in (CLASSES, -1):
+            with pytest.raises(DataError, match=f"Label {bad} at place 1.*0 to {CLASSES - 1}"):
+                loss(torch.randn(2, DIM), torch.tensor([0, bad]))
+
+    def test_statistics_are_detached_scalars(self, loss):
+        out = loss(torch.randn(12, DIM, requires_grad=True), torch.arange(12) % CLASSES)
+        assert "cosine/target" in out.statistics
+        for name, value in out.statistics.items():
+            assert value.ndim == 0, name
+            assert not value.requires_grad, name
+
+
+def test_one_class_only_has_loss_zero():
+    loss = unpg(arcface(1, DIM))
+    out, _, _ = backward(loss, torch.randn(4, DIM), torch.zeros(4, dtype=torch.int64))
+    assert out.loss == 0
+
+
+def test_renaming_labels_changes_nothing_in_batch_pairs():
+    loss = PairLoss(BatchPairs("anchor"), NoMargin(), Softmax(8.0))
+    x, labels = torch.randn(8, DIM), torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+    assert torch.equal(loss(x, labels).loss, loss(x, 100 - 7 * labels).loss)
+
+
+def test_batch_pairs_alone_equal_a_slow_loop():
+    """softplus(LSE_n + LSE_p) over a batch; an anchor without positives counts 0."""
+    x, labels = torch.randn(7, DIM, dtype=torch.float64), [0, 0, 1, 1, 1, 2, 3]
+    u = x / x.norm(dim=1, keepdim=True)
+    expected = 0.0
+    for i in range(7):
+        total = sum(
+            math.exp(8.0 * float(u[i] @ u[n] - u[i] @ u[p]))
+            for n in range(7)
+            for p in range(7)
+            if labels[n] != labels[i] and labels[p] == labels[i] and p != i
+        )
+        expected += math.log1p(total) / 7
+    loss = PairLoss(BatchPairs("anchor"), NoMargin(), Softmax(8.0))
+    assert float(loss(x, torch.tensor(labels)).loss) == pytest.approx(expected, rel=1e-12)
+
+
+def test_statistics_are_what_they_say():
+    torch.manual_seed(1)
+    loss = unpg(cosface(CLASSES, DIM, s=5.0, m=0.2), r=0.5)
+    x, labels = torch.randn(10, DIM), torch.arange(10) % CLASSES
+    stats = loss(x, labels).statistics
+    u = torch.nn.functional.normalize(x)
+    w = torch.nn.functional.normalize(loss.pairs.of.head.weight.detach())
+    negatives = [float(u[i] @ u[j]) for i in range(10) for j in range(i + 1, 10) if labels[i] != labels[j]]
+    kept = [v for v in negatives if float(stats["fence/lower"]) <= v <= float(stats["fence/upper"])]
+    assert stats["negatives/offered"] == len(negatives)
+    assert stats["negatives/kept"] == len(kept) < len(negatives)
+    assert stats["negatives/cut"] == len(negatives) - len(kept)
+    assert float(stats["negatives/hardest_kept"]) == pytest.approx(max(kept), abs=1e-6)
+    cosines = u @ w.T
+    assert float(stats["cosine/target"]) == pytest.approx(float(cosines[torch.arange(10), labels].mean()), abs=1e-6)
+    pairwise = [float(u[i] @ u[j]) for i in range(10) for j in range(10) if i != j]
+    assert float(stats["cosine/pairwise"]) == pytest.approx(sum(pairwise) / 90, abs=1e-6)
+    shared = sum(math.exp(5 * v) for v in kept)
+    shares = [0.0, 0.0, 0.0]
+    for i in range(10):
+        parts = [
+            math.exp(5 * (float(cosines[i, labels[i]]) - 0.2)),
+            sum(math.exp(5 * float(cosines[i, j])) for j in range(CLASSES) if j != labels[i]),
+            shared,
+        ]
+        shares = [a + p / sum(parts) / 10 for a, p in zip(shares, parts, strict=True)]
+    for source, share in zip(["target", "classes", "batch"], shares, strict=True):
+        assert float(stats[f"share/{source}"]) == pytest.approx(share, abs=1e-5)
+
+
+def test_share_weight_gives_that_share():
+    torch.manual_seed(1)
+    for scope in ("batch", "anchor"):
+        stats = unpg(arcface(CLASSES, DIM), scope=scope, weight=Share(0.3))(
+            torch.randn(12, DIM), torch.arange(12) % CLASSES
+        )
+        stats = stats.statistics
+        assert float(stats["share/batch"] / (stats["share/batch"] + stats["share/classes"])) == pytest.approx(
+            0.3, abs=1e-5
+        )
+
+
+def test_schedule_starts_ramps_and_stays():
+    torch.manual_seed(2)
+    x, labels = torch.randn(12, DIM), torch.arange(12) % CLASSES
+    base = arcface(CLASSES, DIM)
+    late = unpg(base, weight=Scheduled(start=10, ramp=3, then="balanced"))
+    assert late.schedule_is_stepwise
+    assert not unpg(base).schedule_is_stepwise
+    assert torch.equal(late(x, labels, step=9).loss, base(x, labels).loss)
+    for step, rho in [(10, 0.25), (11, 0.5), (12, 0.75), (13, 1.0), (999, 1.0)]:
+        torch.testing.assert_close(late(x, labels, step=step).loss, unpg(base, weight=Balanced(rho))(x, labels).loss)
+    with pytest.raises(ConfigError, match="step="):
+        late(x, labels)
+
+
+def test_unified_shares_its_weights_with_the_base():
+    base = arcface(CLASSES, DIM)
+    assert unpg(base).pairs.of.head is base.pairs.head
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: arcface(0, DIM), "num_classes >= 1"),
+        (lambda: arcface(CLASSES, DIM, s=0), "scale s"),
+        (lambda: arcface(CLASSES, DIM, m=4), "radians"),
+        (lambda: arcface(CLASSES, DIM, tail="up"), "none, linear, keep"),
+        (lambda: cosface(CLASSES, DIM, m=-0.1), r"\[0, 2\]"),
+        (lambda: LOSSES.build("magface", num_classes=CLASSES, dim=DIM, settings={"l_a": 5.0, "u_a": 4.0}), "l_a < u_a"),
+        (lambda: LOSSES.build("magface", num_classes=CLASSES, dim=DIM, settings={"l_m": 0.9}), "l_m <= u_m"),
+        (lambda: LOSSES.build("magface", num_classes=CLASSES, dim=DIM, settings={"lambda_g": -1.0}), "lambda_g"),
+        (lambda: unpg(arcface(CLASSES, DIM), r=-1), "BoxWhisker.r"),
+        (lambda: unpg(arcface(CLASSES, DIM), r=float("nan")), "BoxWhisker.r"),
+        (lambda: unpg(arcface(CLASSES, DIM), scope="row"), "batch, anchor"),
+        (lambda: unpg(arcface(CLASSES, DIM), weight=-1), ">= 0"),
+        (lambda: unpg(arcface(CLASSES, DIM), weight="equal"), "balanced"),
+        (lambda: unpg(arcface(CLASSES, DIM), weight=True), "balanced"),
+        (lambda: unpg(unpg(arcface(CLASSES, DIM))), "ClassPairs"),
+        (lambda: LOSSES.build("arcfase"), "Did you mean 'arcface'"),
+        (lambda: LOSSES.build("arcface", {"margin": 1}, num_classes=3, dim=2), "no setting 'margin'"),
+        (lambda: LOSSES.build("arcface", {"dim": 1}, num_classes=3, dim=2), "not set by hand"),
+        (lambda: Share(1.0), "between 0 and 1"),
+        (lambda: Balanced(0), "> 0"),
+        (lambda: Constant(math.inf), "finite"),
+        (lambda: Scheduled(-1), "start >= 0"),
+    ],
+)
+def test_bad_settings_say_what_is_allowed(build, message):
+    with pytest.raises(ConfigError, match=message):
+        build()
+
+
+def test_bad_shapes_are_named():
+    loss = arcface(CLASSES, DIM)
+    with pytest.raises(ShapeError, match="same dim"):
+        loss(torch.randn(2, DIM + 1), torch.tensor([0, 1]))
+    with pytest.raises(ShapeError, match="batch, dim"):
+        loss(torch.randn(2, DIM, 1), torch.tensor([0, 1]))
+    with pytest.raises(ShapeError, match="one integer label"):
+        loss(torch.randn(2, DIM), torch.tensor([0, 1, 2]))
+    with pytest.raises(ShapeError, match="one integer label"):
+        loss(torch.randn(2, DIM), torch.tensor([0.0, 1.0]))
+
+
+def test_effective_rank():
+    assert float(effective_rank(torch.ones(5, 3))) == 1.0
+    spread = torch.cat([torch.eye(4), -torch.eye(4)])
+    assert float(effective_rank(spread)) == pytest.approx(4, rel=1e-5)
+    line = torch.tensor([[1.0, 0, 0], [-1.0, 0, 0], [2.0, 0, 0], [-3.0, 0, 0]])
+    assert float(effective_rank(line)) == pytest.approx(1, abs=1e-4)
+    assert math.isnan(float(effective_rank(torch.ones(1, 3))))
+
+
+def test_repr_is_the_recipe():
+    text = repr(unpg(arcface(CLASSES, DIM, s=32, m=0.3), r=1.0, weight="balanced"))
+    for part in ("Angular(m=0.3", "Softmax(scale=32", "BoxWhisker(r=1.0)", "Balanced(rho=1.0)", "num_classes=6"):
+        assert part in text
