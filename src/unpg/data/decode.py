@@ -1,0 +1,143 @@
+"""Image files and bytes to RGB arrays.
+
+simplejpeg decodes sound JPEG files; Pillow decodes all else and has the last word on a JPEG that simplejpeg
+refuses, so what counts as readable does not depend on whether simplejpeg is installed. Where a camera's
+rotation flag is set it is ignored: aligned crops stand upright, and silent turning would undo the alignment.
+"""
+
+import io
+import warnings
+from os import PathLike
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from unpg.data.image_set import SizeError
+from unpg.errors import DataError
+
+try:
+    import simplejpeg
+except ImportError:  # pure Python installs and some GPU images lack it
+    simplejpeg = None
+
+__all__ = ["MAX_PIXELS", "SUFFIXES", "decode", "require_size"]
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+"""Endings of file names, lower case, that count as images in a folder."""
+
+MAX_PIXELS = 64_000_000
+"""Largest image decoded, in pixels. Larger ones are not faces but mistakes or decompression bombs."""
+
+# No format that starts a program or reads further files (EPS, PDF, ...).
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")
+# A file cannot sensibly be larger than its own decoded pixels and some metadata.
+_MAX_BYTES = 4 * MAX_PIXELS
+# Modes that Pillow turns to RGB without inventing a range: 16- and 32-bit ones would be clipped at 255.
+_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
+
+
+def decode(
+    source: str | PathLike[str] | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """Decode one image.
+
+    Grey becomes RGB with three equal channels; an alpha channel is dropped, not blended.
+
+    Args:
+        source: A path, or the file's content.
+        name: What to call the image in errors; the path, or "<bytes>", if not given.
+        max_pixels: Refuse larger images before they are decoded.
+
+    Returns:
+        (h, w, 3) uint8 RGB.
+
+    Raises:
+        DataError: Missing, empty, broken, too large, not an image, or of a kind without a defined 8-bit
+            meaning. Names the image.
+    """
+    if isinstance(source, bytes):
+        data, name = source, name or "<bytes>"
+    else:
+        name = name or str(source)
+        data = _content(source, name)
+    if not data:
+        raise DataError(f"{name} is empty (0 bytes). Restore or remove it.")
+    if simplejpeg is not None and data.startswith(b"\xff\xd8\xff"):
+        image = _decode_jpeg(data, name, max_pixels)
+        if image is not None:
+            return image
+    return _decode_any(data, name, max_pixels)
+
+
+def require_size(image: NDArray[np.uint8], size: tuple[int, int], name: str, like: str) -> NDArray[np.uint8]:
+    """``image`` (h, w, 3) itself if (h, w) is ``size``, which is that of the image called ``like``.
+
+    Raises:
+        SizeError: It is another size. Says what to do.
+    """
+    height, width = image.shape[:2]
+    if (height, width) != size:
+        raise SizeError(
+            f"{name} is {height} x {width} pixels (height x width), but {like} of the same set is "
+            f"{size[0]} x {size[1]}. Images of one set must have one size: align the faces first "
+            "(`unpg align`), or put images of other sizes in a set of their own."
+        )
+    return image
+
+
+def _content(path: str | PathLike[str], name: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"{name} cannot be read: {error.strerror or error}.") from error
+    if len(data) > _MAX_BYTES:
+        raise DataError(f"{name} has more than {_MAX_BYTES:,} bytes; that is no face crop. Remove it.")
+    return data
+
+
+def _decode_jpeg(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8] | None:
+    """The image, or None if Pillow shall judge."""
+    try:
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
+        _require_pixels(height, width, name, max_pixels)
+        if colors not in ("YCbCr", "RGB", "Gray"):
+            return None  # four inks: which of the two inversions holds stands in a marker that Pillow reads
+        image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB")
+    except DataError:
+        raise
+    except (ValueError, RuntimeError):
+        return None
+    return image
+
+
+def _decode_any(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
+    try:
+        with warnings.catch_warnings():
+            # Our own bound says the same with the file's name; broken metadata is none of our business.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                _require_pixels(image.height, image.width, name, max_pixels)
+                if image.mode not in _MODES:
+                    raise DataError(
+                        f"{name} has pixels of mode {image.mode!r}; unpg takes 8 bits per channel. Convert it first."
+                    )
+                # A palette's transparency has no place in RGB; by way of RGBA Pillow drops it cleanly.
+                opaque = image.convert("RGBA") if image.mode in ("P", "PA") else image
+                return np.array(opaque.convert("RGB"), dtype=np.uint8)
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:
+        kinds = ", ".join(_FORMATS)
+        raise DataError(f"{name} is not an image of a known kind ({kinds}); it starts with {data[:8]!r}.") from error
+    # Pillow's decoders raise nearly anything on hostile bytes; all of it means that the file is broken.
+    except Exception as error:
+        raise DataError(f"{name} is broken: {error}. Restore or remove it.") from error
+
+
+def _require_pixels(height: int, width: int, name: str, max_pixels: int) -> None:
+    if height * width > max_pixels:
+        raise DataError(
+            f"{name} would have {height} x {width} pixels, more than the {max_pixels:,} allowed. Shrink or remove it."
+        )
