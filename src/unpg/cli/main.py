@@ -1,0 +1,52 @@
+"""``unpg VERB ...``: finds the verb, and turns our errors into one clear message."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from unpg import __version__
+from unpg.errors import UnpgError, did_you_mean
+
+__all__ = ["VERBS", "main"]
+
+VERBS = {
+    "train": "train a network from a recipe",
+    "evaluate": "judge a model on benchmarks",
+    "report": "make one HTML page of runs and results",
+    "import": "turn weights of others into a model file",
+    "demo": "train CosFace and CosFace + UNPG on synthetic faces and compare them",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; the exit status: 0, or 2 for an error of use."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"unpg {__version__}")
+        return 0
+    verb, rest = words[0], words[1:]
+    if verb not in VERBS:
+        print(f"unpg: no verb is called {verb!r}.{did_you_mean(verb, VERBS)}", file=sys.stderr)
+        return 2
+    try:
+        # A verb is imported when it is asked for: `unpg --help` need not wait for torch.
+        importlib.import_module(f"unpg.cli.{verb}_verb").run(rest)
+    except UnpgError as error:
+        print(f"unpg {verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nunpg {verb}: interrupted.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _usage() -> str:
+    verbs = "\n".join(f"  {verb:10} {what}" for verb, what in VERBS.items())
+    return f"usage: unpg VERB [options]\n\n{verbs}\n\n`unpg VERB --help` shows the options of a verb."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

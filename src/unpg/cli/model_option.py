@@ -1,0 +1,38 @@
+"""Which model a verb works on: a model file, a run folder, or weights of others."""
+
+from pathlib import Path
+
+from unpg.embed import Model
+from unpg.errors import DataError
+from unpg.export import IMPORTERS, import_weights, load_model
+
+__all__ = ["open_model", "presets"]
+
+
+def presets() -> str:
+    """The known forms of foreign weights, for help texts."""
+    return ", ".join(IMPORTERS)
+
+
+def open_model(path: str, preset: str | None) -> Model:
+    """The model in a file or run folder.
+
+    Args:
+        path: A model file of ours, a run folder, or with ``preset`` a file of others.
+        preset: A name in :data:`unpg.export.IMPORTERS`.
+
+    Raises:
+        DataError: There is no model.
+    """
+    if preset is not None:
+        return import_weights(path, preset=preset)
+    found = Path(path)
+    if found.is_dir():
+        found = found / "model.safetensors"
+        if not found.exists():
+            raise DataError(
+                f"{path} holds no model.safetensors: the run has not finished. `unpg train --resume` goes on with it."
+            )
+    if found.suffix != ".safetensors":
+        raise DataError(f"{path} is not a model file of ours. For weights of others add --import-as: {presets()}.")
+    return load_model(found)

@@ -1,0 +1,40 @@
+"""``unpg train --config recipe.yaml --out runs/name --optim.lr 0.2``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ActionConfigFile, ArgumentParser
+from rich.console import Console
+
+from unpg.config import from_dict
+from unpg.train import TrainConfig, train
+
+__all__ = ["parse", "run"]
+
+_OURS = ("config", "out", "resume")
+
+
+def parse(arguments: Sequence[str]) -> tuple[TrainConfig, Path, bool]:
+    """The configuration, the run folder, and whether to resume."""
+    parser = ArgumentParser(
+        prog="unpg train",
+        description="Train a face embedding. Every setting can stand in the YAML file and be overridden here; groups "
+        "that depend on a kind take their settings as --loss.kind arcface --loss.s 32.",
+    )
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file of settings; several are merged in order")
+    parser.add_argument("--out", type=str, default=None, help="run folder (default: runs/<name of the last --config>)")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the run folder")
+    parser.add_class_arguments(TrainConfig)
+    found = parser.parse_args(list(arguments))
+    files = found.config or []
+    if found.out is None and not files:
+        parser.error("give --config, or --out and the settings one by one")
+    out = Path(found.out) if found.out else Path("runs") / Path(str(files[-1])).stem
+    values = {name: value for name, value in found.as_dict().items() if name not in _OURS}
+    return from_dict(TrainConfig, values), out, bool(found.resume)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse and train."""
+    config, out, resume = parse(arguments)
+    train(config, out, resume=resume, console=Console())

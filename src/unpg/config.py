@@ -1,0 +1,177 @@
+"""Settings: nested frozen dataclasses, from and to plain dictionaries and YAML, with every fault named.
+
+The command line has its own parser on top; this module needs nothing but PyYAML, so a saved configuration can be
+read on any machine.
+"""
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+
+from unpg.errors import ConfigError, UnpgError, did_you_mean
+
+__all__ = ["from_dict", "read_yaml", "to_dict", "write_yaml"]
+
+T = TypeVar("T")
+
+
+def from_dict(kind: type[T], values: Mapping[str, Any], *, path: str = "") -> T:
+    """Build the dataclass ``kind`` from plain values, checking names and types.
+
+    Args:
+        kind: A dataclass; its fields may be dataclasses, numbers, strings, tuples, dictionaries, literals, unions.
+        values: As read from YAML: lists stand for tuples.
+        path: Where in the configuration ``values`` lies, for messages: ``train.optim``.
+
+    Raises:
+        ConfigError: All faults at once: unknown names (with the nearest known one), missing ones, wrong types, and
+            what the dataclasses themselves refuse.
+    """
+    faults: list[str] = []
+    built = _build(kind, values, path, faults)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return typing.cast(T, built)
+
+
+def _build(kind: Any, values: Any, path: str, faults: list[str]) -> Any:
+    if not isinstance(values, Mapping):
+        faults.append(f"{path or kind.__name__} must be a group of settings, got {values!r}.")
+        return None
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
+    before = len(faults)
+    taken: dict[str, Any] = {}
+    for name, value in values.items():
+        here = f"{path}.{name}" if path else str(name)
+        if name not in fields:
+            faults.append(f"{here}: no such setting.{did_you_mean(str(name), fields)}")
+        else:
+            taken[name] = _fit(hints[name], value, here, faults)
+    for name, field in fields.items():
+        optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if name not in values and not optional:
+            faults.append(f"{path + '.' if path else ''}{name}: this setting has no default; give it.")
+    if len(faults) > before:
+        return None
+    try:
+        return kind(**taken)
+    except UnpgError as error:
+        faults.append(f"{path}: {error}" if path else str(error))
+        return None
+
+
+def _fit(hint: Any, value: Any, path: str, faults: list[str]) -> Any:
+    """``value`` as the type ``hint``, or a fault."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, path, faults)
+    if origin in (Union, types.UnionType):
+        return _fit_union(arguments, value, path, faults)
+    if origin is Literal:
+        if value in arguments and not isinstance(value, bool):
+            return value
+        faults.append(f"{path} must be one of {', '.join(map(str, arguments))}; got {value!r}.")
+        return None
+    if origin is tuple and isinstance(value, list | tuple):
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_fit(arguments[0], v, f"{path}[{i}]", faults) for i, v in enumerate(value))
+        if len(arguments) == len(value):
+            pairs = zip(arguments, value, strict=True)
+            return tuple(_fit(a, v, f"{path}[{i}]", faults) for i, (a, v) in enumerate(pairs))
+    if origin is dict and isinstance(value, Mapping):
+        return {str(k): _fit(arguments[1], v, f"{path}.{k}", faults) for k, v in value.items()}
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint in (str, bool) and isinstance(value, hint):
+        return value
+    if hint is type(None) and value is None:
+        return None
+    faults.append(f"{path} must be {_say(hint)}, got {value!r}.")
+    return None
+
+
+def _fit_union(options: tuple[Any, ...], value: Any, path: str, faults: list[str]) -> Any:
+    if value is None and type(None) in options:
+        return None
+    solid = [o for o in options if o is not type(None)]
+    tried: list[str] = []
+    for option in solid:
+        mine: list[str] = []
+        fitted = _fit(option, value, path, mine)
+        if not mine:
+            return fitted
+        tried += mine
+    if len(solid) == 1:
+        faults += tried
+    else:
+        faults.append(f"{path} must be {' or '.join(map(_say, options))}; got {value!r}.")
+    return None
+
+
+def _say(hint: Any) -> str:
+    plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    if hint in plain:
+        return plain[hint]
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return " or ".join(map(repr, arguments))
+    if origin is tuple:
+        return "a list of " + " and ".join(_say(a) for a in arguments if a is not Ellipsis)
+    if origin is dict:
+        return "a group of settings"
+    return getattr(hint, "__name__", str(hint))
+
+
+def to_dict(config: Any) -> Any:
+    """Plain values that YAML and JSON can hold: the inverse of :func:`from_dict`."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
+    if isinstance(config, Mapping):
+        return {str(k): to_dict(v) for k, v in config.items()}
+    if isinstance(config, list | tuple):
+        return [to_dict(v) for v in config]
+    return config
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 1e-3 as text; people mean the number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML (line and column are named), or holds no mapping.
+    """
+    try:
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} must hold settings as `name: value`, got {type(found).__name__}.")
+    return found
+
+
+def write_yaml(path: Path, config: Any) -> None:
+    """Write a configuration so that :func:`read_yaml` and :func:`from_dict` give it back."""
+    path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -1,0 +1,239 @@
+"""A whole run in one dataclass. Every field is a setting in YAML and on the command line."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from unpg.errors import ConfigError
+from unpg.pairs import Balanced, Constant, Scheduled, Scope, Share, Weight
+from unpg.transforms.augment import Augment
+from unpg.transforms.tensor import Preprocessing
+
+__all__ = [
+    "EvaluationConfig",
+    "OptimConfig",
+    "SamplerConfig",
+    "TrainConfig",
+    "UnpgConfig",
+]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class UnpgConfig:
+    """Unified negative pair generation over the base loss.
+
+    Args:
+        r: Whisker length of the filter in interquartile ranges; .inf keeps every pair.
+        scope: batch (all anchors share the batch's negatives) or anchor (each its own row).
+        weight: How much the batch negatives count: a number (1 is the paper), balanced, or share.
+        rho: With weight balanced: kept pairs count rho times as much as the negative classes.
+        share: With weight share: the part of each row's negatives that the batch set takes.
+        start_epoch: Epochs with the base loss alone; may be a fraction.
+        ramp_epochs: Epochs over which the weight then rises linearly from 0.
+    """
+
+    r: float = 1.5
+    scope: Scope = "batch"
+    weight: float | Literal["balanced", "share"] = 1.0
+    rho: float = 1.0
+    share: float = 0.5
+    start_epoch: float = 0.0
+    ramp_epochs: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.start_epoch >= 0, f"unpg.start_epoch must be >= 0, got {self.start_epoch}.")
+        _require(self.ramp_epochs >= 0, f"unpg.ramp_epochs must be >= 0, got {self.ramp_epochs}.")
+        self.rule(1)
+
+    def rule(self, steps_per_epoch: int) -> Weight:
+        """The weight rule, with epochs turned into optimizer steps."""
+        rule: Weight
+        if self.weight == "balanced":
+            rule = Balanced(self.rho)
+        elif self.weight == "share":
+            rule = Share(self.share)
+        else:
+            rule = Constant(self.weight)
+        start, ramp = round(self.start_epoch * steps_per_epoch), round(self.ramp_epochs * steps_per_epoch)
+        return Scheduled(start, ramp, rule) if start or ramp else rule
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimizer and learning rate.
+
+    Args:
+        kind: sgd or adamw.
+        lr: Peak learning rate.
+        momentum: Of SGD.
+        weight_decay: On all weights, as the authors do.
+        schedule: cosine (to zero at the last step), steps (times gamma at each milestone) or constant.
+        warmup_epochs: Epochs of linear warm-up from 0; may be a fraction.
+        milestones: Epochs, for schedule steps.
+        gamma: Factor at each milestone.
+        clip_norm: Largest norm of the whole gradient; null does not clip.
+    """
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "steps", "constant"] = "cosine"
+    warmup_epochs: float = 0.0
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        _require(0 < self.lr < math.inf, f"optim.lr must be a finite number > 0, got {self.lr}.")
+        _require(0 <= self.momentum < 1, f"optim.momentum must be in [0, 1), got {self.momentum}.")
+        _require(self.weight_decay >= 0, f"optim.weight_decay must be >= 0, got {self.weight_decay}.")
+        _require(self.warmup_epochs >= 0, f"optim.warmup_epochs must be >= 0, got {self.warmup_epochs}.")
+        _require(0 < self.gamma <= 1, f"optim.gamma must be in (0, 1], got {self.gamma}.")
+        _require(
+            self.clip_norm is None or self.clip_norm > 0,
+            f"optim.clip_norm must be > 0, or null for no clipping; got {self.clip_norm}.",
+        )
+        _require(
+            self.schedule == "steps" or not self.milestones,
+            f"optim.milestones are for schedule: steps; the schedule is {self.schedule}.",
+        )
+        _require(
+            self.schedule != "steps" or len(self.milestones) > 0,
+            "optim.schedule is steps: give optim.milestones, the epochs at which the rate falls.",
+        )
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """Which images make a batch.
+
+    Args:
+        kind: uniform (every image once an epoch) or pk (identities, and several images of each).
+        batch_size: Images in a batch.
+        images_per_identity: With pk; batch_size must be a multiple.
+    """
+
+    kind: Literal["uniform", "pk"] = "uniform"
+    batch_size: int = 256
+    images_per_identity: int = 4
+
+    def __post_init__(self) -> None:
+        _require(self.batch_size >= 1, f"sampler.batch_size must be >= 1, got {self.batch_size}.")
+        k = self.images_per_identity
+        _require(
+            self.kind == "uniform" or (k >= 1 and self.batch_size % k == 0),
+            f"sampler.batch_size ({self.batch_size}) must be a multiple of sampler.images_per_identity "
+            f"({self.images_per_identity}).",
+        )
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Judging during and after training.
+
+    Args:
+        benchmarks: lfw, cfp-ff, cfp-fp, lfw-allpairs, a CSV of pairs, a folder of identities; and held-out, all pairs
+            of the identities that hold_out keeps from training.
+        every_epochs: Epochs between evaluations; null only evaluates at the end.
+        flip: Whether the mirror image is embedded too: none, sum or concat.
+        batch_size: Images at once.
+    """
+
+    benchmarks: tuple[str, ...] = ()
+    every_epochs: float | None = None
+    flip: Literal["none", "sum", "concat"] = "none"
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        _require(
+            self.every_epochs is None or self.every_epochs > 0,
+            f"evaluation.every_epochs must be > 0, or null for the end only; got {self.every_epochs}.",
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Args:
+        data: The training set: kind folder (roots, exclude, min_images, allow_missing) or synthetic (identities,
+            views, seed, size). ``$UNPG_DATA`` in a path is the data root (docs/data.md).
+        loss: The base loss: kind normface, cosface, arcface or magface, with its own settings (s, m, ...).
+        backbone: The network: kind (small_iresnet, iresnet18, mobilefacenet, ...), dim, and its own settings.
+        preprocessing: From aligned images to the network's input; becomes part of the model.
+        unpg: Settings of UNPG; null trains the base loss alone.
+        epochs: Passes over the data.
+        seed: Of everything that is drawn: weights, order, augmentation, held-out identities.
+        hold_out: Share of the identities kept from training, for choosing settings; the benchmark held-out.
+        hold_out_seed: Which identities those are. Apart from seed, so that seeds compare on the same split.
+        sampler: Which images make a batch.
+        augment: Random changes to the images.
+        optim: Optimizer and learning rate.
+        precision: fp32, bf16 or fp16 (with a gradient scaler) in the network's trunk; losses are float32 always.
+        channels_last: Memory format of the network.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...
+        threads: CPU threads of torch; null leaves torch's choice.
+        workers: Processes that decode images; 0 decodes in the training process.
+        accumulate: Micro-batches per optimizer step, to fit a batch into memory.
+        pairs: whole, or micro: with accumulate > 1, pairs are formed within each micro-batch only, which is another
+            loss wherever batch pairs are used. It must be said on purpose.
+        evaluation: Judging during and after training.
+        log_every: Steps between lines of metrics.jsonl.
+        checkpoint_epochs: Epochs between checkpoints; may be a fraction. There is always one at the end.
+        max_bad_steps: Stop after so many steps in a row whose loss or gradient is not finite; such steps are skipped.
+        tensorboard: Also write TensorBoard events (extra "track").
+    """
+
+    data: dict[str, Any]
+    loss: dict[str, Any] = field(default_factory=lambda: {"kind": "arcface"})
+    backbone: dict[str, Any] = field(default_factory=lambda: {"kind": "iresnet18"})
+    preprocessing: Preprocessing = Preprocessing(size=(112, 112))
+    unpg: UnpgConfig | None = None
+    epochs: int = 20
+    seed: int = 0
+    hold_out: float = 0.0
+    hold_out_seed: int = 0
+    sampler: SamplerConfig = SamplerConfig()
+    augment: Augment = Augment()
+    optim: OptimConfig = OptimConfig()
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = False
+    device: str = "auto"
+    threads: int | None = None
+    workers: int = 0
+    accumulate: int = 1
+    pairs: Literal["whole", "micro"] = "whole"
+    evaluation: EvaluationConfig = EvaluationConfig()
+    log_every: int = 10
+    checkpoint_epochs: float = 1.0
+    max_bad_steps: int = 10
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("data", "loss", "backbone"):
+            _require("kind" in getattr(self, name), f"{name}.kind is missing: say which {name}, as in {{kind: ...}}.")
+        for name in ("epochs", "accumulate", "log_every", "max_bad_steps"):
+            _require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}.")
+        _require(self.workers >= 0, f"workers must be >= 0, got {self.workers}.")
+        _require(self.threads is None or self.threads >= 1, f"threads must be >= 1 or null, got {self.threads}.")
+        _require(0 <= self.hold_out < 1, f"hold_out is a share of the identities in [0, 1), got {self.hold_out}.")
+        _require(self.checkpoint_epochs > 0, f"checkpoint_epochs must be > 0, got {self.checkpoint_epochs}.")
+        _require(
+            "held-out" not in self.evaluation.benchmarks or self.hold_out > 0,
+            "evaluation.benchmarks names held-out, but hold_out is 0: set hold_out to a share of the identities.",
+        )
+        _require(
+            self.sampler.batch_size % self.accumulate == 0,
+            f"sampler.batch_size ({self.sampler.batch_size}) must be a multiple of accumulate ({self.accumulate}).",
+        )
+        _require(
+            self.accumulate == 1 or self.pairs == "micro" or self.unpg is None,
+            "accumulate > 1 with unpg would form pairs within each micro-batch only, which is another loss than that "
+            "of the whole batch. Set pairs: micro if that is meant, or accumulate: 1.",
+        )

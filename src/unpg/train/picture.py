@@ -1,0 +1,103 @@
+"""The paper's picture: which similarities training sees, beside those that exist.
+
+Histograms of the positives, the class negatives (CLPG), the batch negatives before and after the filter (MLPG), and
+all genuine and impostor pairs of an evaluation set.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unpg.data.image_set import Batch
+from unpg.embed.model import Model
+from unpg.evaluate import Result
+from unpg.losses import PairLoss
+from unpg.pairs import BatchPairs, BoxWhisker, ClassPairs, UnifiedPairs
+from unpg.similarity import OwnClassSet, normalize
+
+__all__ = ["similarity_picture"]
+
+_BINS = 400
+
+
+@torch.no_grad()
+def similarity_picture(
+    model: Model, loss: PairLoss, batches: Iterable[Batch], device: torch.device, results: Iterable[Result]
+) -> dict[str, Any]:
+    """Count similarities of training batches in evaluation mode, without augmentation.
+
+    Args:
+        model: The trained network.
+        loss: Holds the class weights; a base loss without batch pairs is shown with the filter of the paper's r.
+        batches: Training batches.
+        device: Where to embed.
+        results: Of the evaluation; the first with all pairs of a set gives the evaluation histograms, else the
+            first pair list.
+
+    Returns:
+        What ``similarities.json`` holds: ``bins`` (edges from -1 to 1), ``counts`` by set, ``batches``,
+        ``benchmark``, ``fences`` (mean lower, mean upper).
+    """
+    pairs = loss.pairs
+    unified = isinstance(pairs, UnifiedPairs)
+    of = pairs.of if isinstance(pairs, UnifiedPairs) else pairs
+    assert isinstance(of, ClassPairs)
+    extra = pairs.extra if isinstance(pairs, UnifiedPairs) else BatchPairs("batch", BoxWhisker())
+    counts = {name: torch.zeros(_BINS, dtype=torch.int64) for name in _SETS}
+    fences: list[Tensor] = []
+    seen = 0
+    was_training = model.backbone.training
+    model.backbone.eval()
+    try:
+        for batch in batches:
+            features = model.backbone(model.preprocessing(batch.images.to(device))).float()
+            unit, labels = normalize(features).vectors, batch.labels.to(device)
+            classes, batch_pairs = of(unit, labels), extra(unit, labels)
+            assert isinstance(classes.positives, OwnClassSet)
+            negatives = batch_pairs.negatives[0].similarities
+            counts["positives"] += _count(classes.positives.values)
+            counts["class_negatives"] += _count(*classes.negatives[0].similarities.dense())
+            counts["batch_negatives"] += _count(*negatives.dense_offered())
+            counts["batch_negatives_kept"] += _count(*negatives.dense())
+            if negatives.fences is not None:
+                fences.append(torch.stack([negatives.fences.lower.mean(), negatives.fences.upper.mean()]).cpu())
+            seen += 1
+    finally:
+        model.backbone.train(was_training)
+    bins = np.linspace(-1, 1, _BINS + 1)
+    shown = {name: c.tolist() for name, c in counts.items()}
+    benchmark, evaluation = _evaluation(list(results), bins)
+    return {
+        "bins": bins.tolist(),
+        "counts": shown | evaluation,
+        "batches": seen,
+        "benchmark": benchmark,
+        "fences": torch.stack(fences).mean(dim=0).tolist() if fences else None,
+        "unified": unified,
+    }
+
+
+_SETS = ("positives", "class_negatives", "batch_negatives", "batch_negatives_kept")
+
+
+def _count(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    values = values if mask is None else values[mask]
+    # histc leaves out what lies outside its range, and rounding puts a cosine past 1.
+    return torch.histc(values.clamp(-1, 1).float().cpu(), bins=_BINS, min=-1, max=1).long()
+
+
+def _evaluation(results: list[Result], bins: np.ndarray) -> tuple[str, dict[str, list[int]]]:
+    for result in sorted(results, key=lambda r: r.protocol != "all-pairs"):
+        arrays = result.arrays()
+        if "scores" in arrays:
+            scores, same = np.clip(arrays["scores"], -1, 1), arrays["same"]
+            genuine, impostor = (np.histogram(scores[same == truth], bins)[0] for truth in (True, False))
+        else:
+            centers = (arrays["edges"][:-1] + arrays["edges"][1:]) / 2
+            weighted = [np.histogram(centers, bins, weights=arrays[name])[0] for name in ("genuine", "impostor")]
+            genuine, impostor = (counts.astype(np.int64) for counts in weighted)
+        return result.benchmark, {"evaluation_genuine": genuine.tolist(), "evaluation_impostor": impostor.tolist()}
+    return "", {}

@@ -1,0 +1,152 @@
+"""From a configuration to the objects of a run: data, network, loss, optimizer, benchmarks."""
+
+import dataclasses
+import inspect
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from unpg.backbones import BACKBONES
+from unpg.data import ImageSet, PKSampler, Sampler, UniformSampler, split_identities
+from unpg.data.source import SOURCES
+from unpg.embed.model import Model
+from unpg.errors import ConfigError
+from unpg.evaluate import AllPairsBenchmark, Benchmark, data_root, open_benchmark
+from unpg.losses import LOSSES, PairLoss, unpg
+from unpg.registry import Registry
+from unpg.train.config import TrainConfig
+from unpg.train.optim import build_optimizer
+
+__all__ = ["Setup", "prepare", "resolve"]
+
+_DATA_VARIABLE = "$UNPG_DATA"
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What a run works with."""
+
+    config: TrainConfig
+    device: torch.device
+    images: ImageSet
+    sampler: Sampler
+    model: Model
+    loss: PairLoss
+    optimizer: torch.optim.Optimizer
+    benchmarks: tuple[Benchmark, ...]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch."""
+        return self.sampler.steps_per_epoch
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in the run."""
+        return self.config.epochs * self.steps_per_epoch
+
+
+def resolve(config: TrainConfig) -> TrainConfig:
+    """The same configuration with the defaults of data, loss and backbone written out.
+
+    Raises:
+        ConfigError: One of the three has a setting that its kind does not take.
+    """
+    given: dict[str, tuple[Registry[Any], dict[str, Any]]] = {
+        "data": (SOURCES, {}),
+        "loss": (LOSSES, {"num_classes": None, "dim": None}),
+        "backbone": (BACKBONES, {"input_size": None}),
+    }
+    filled: dict[str, Any] = {}
+    for name, (registry, by_caller) in given.items():
+        part = dict(getattr(config, name))
+        kind = part.pop("kind")
+        registry.check(kind, part, given=by_caller)
+        known = {
+            k: list(p.default) if isinstance(p.default, tuple) else p.default
+            for k, p in registry.settings(kind).items()
+            if k not in by_caller and p.default is not inspect.Parameter.empty
+        }
+        filled[name] = {"kind": kind, **known, **part}
+    return dataclasses.replace(config, **filled)
+
+
+def prepare(config: TrainConfig) -> Setup:
+    """Build everything that a resolved configuration names; weights are drawn from its seed.
+
+    Raises:
+        ConfigError: A setting does not fit the data or the machine.
+        DataError: The data are missing or broken.
+    """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    device = _device(config.device)
+    images: ImageSet = _build(SOURCES, _located(config.data))
+    held_out: ImageSet | None = None
+    if config.hold_out > 0:
+        images, held_out = split_identities(images, config.hold_out, config.hold_out_seed)
+    benchmarks = tuple(_benchmark(name, held_out) for name in config.evaluation.benchmarks)
+
+    torch.manual_seed(config.seed)
+    settings = dict(config.backbone)
+    kind = settings.pop("kind")
+    model = Model.create(kind, input_size=config.preprocessing.size, preprocessing=config.preprocessing, **settings)
+    loss: PairLoss = _build(LOSSES, config.loss, num_classes=len(images.identities), dim=model.backbone.dim)
+    sampler = _sampler(config, images)
+    if config.unpg is not None:
+        rule = config.unpg.rule(sampler.steps_per_epoch)
+        loss = unpg(loss, r=config.unpg.r, scope=config.unpg.scope, weight=rule)
+    model.backbone.to(device)
+    if config.channels_last:
+        model.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
+    loss.to(device)
+    optimizer = build_optimizer(config.optim, [model.backbone, loss])
+    return Setup(config, device, images, sampler, model, loss, optimizer, benchmarks)
+
+
+def _build(registry: Registry[Any], settings: Mapping[str, Any], **given: Any) -> Any:
+    rest = dict(settings)
+    return registry.build(rest.pop("kind"), rest, **given)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:<n>, got {name!r}.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device is {name}, but torch sees no GPU here. Set device: auto or cpu.")
+    return device
+
+
+def _located(settings: Any) -> Any:
+    """Settings with ``$UNPG_DATA`` in texts replaced by the data root; it is only looked for where it is named."""
+    if isinstance(settings, str):
+        if _DATA_VARIABLE not in settings:
+            return settings
+        return settings.replace(_DATA_VARIABLE, os.fspath(data_root()))
+    if isinstance(settings, Mapping):
+        return {k: _located(v) for k, v in settings.items()}
+    if isinstance(settings, list | tuple):
+        return [_located(v) for v in settings]
+    return settings
+
+
+def _benchmark(name: str, held_out: ImageSet | None) -> Benchmark:
+    if name == "held-out":
+        assert held_out is not None, "the configuration checks this"
+        return AllPairsBenchmark("held-out", held_out)
+    return open_benchmark(_located(name))
+
+
+def _sampler(config: TrainConfig, images: ImageSet) -> Sampler:
+    size = config.sampler.batch_size
+    if config.sampler.kind == "uniform":
+        return UniformSampler(len(images), size, config.seed)
+    k = config.sampler.images_per_identity
+    return PKSampler(images.labels, size // k, k, config.seed)
