@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,12 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False, console: Cons
         trainer.restore(state)
         console.print(f"Resuming after step {trainer.step} of {setup.steps}.")
     trainer.log = MetricsLog(run, keep_until=trainer.step, tensorboard=config.tensorboard)
-    with closing(trainer.log):
+    with closing(trainer.log), trainer.loader:
         trainer.train()
         results = trainer.evaluate()
-    save_results(run, results, model=run.name, flip=config.evaluation.flip, versions=environment())
-    save_model(run / "model.safetensors", setup.model)
-    _write_picture(run, trainer, results)
+        save_results(run, results, model=run.name, flip=config.evaluation.flip, versions=environment())
+        save_model(run / "model.safetensors", setup.model)
+        _write_picture(run, trainer, results)
     summary = RunSummary(
         run=run.name,
         identities=len(setup.images.identities),
@@ -148,6 +149,7 @@ class _Trainer:
             group["lr"] = rate
         setup.model.backbone.train()
         setup.optimizer.zero_grad(set_to_none=True)
+        loss = torch.zeros((), device=setup.device)
         for micro in _split(batch, config.accumulate):
             ids = micro.sample_ids.to(setup.device)
             images = config.augment(micro.images.to(setup.device, non_blocking=True), ids, config.seed, epoch)
@@ -155,26 +157,27 @@ class _Trainer:
                 features = setup.model.backbone(config.preprocessing(images))
             out = setup.loss(features.float(), micro.labels.to(setup.device), step=self.step)
             self.scaler.scale(out.loss / config.accumulate).backward()
+            loss += out.loss.detach() / config.accumulate
         self.scaler.unscale_(setup.optimizer)
         parameters = [p for group in setup.optimizer.param_groups for p in group["params"]]
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, config.optim.clip_norm or float("inf"))
-        if torch.isfinite(out.loss) and torch.isfinite(grad_norm):
+        if torch.isfinite(loss) and torch.isfinite(grad_norm):
             self.bad_in_a_row = 0
             self.scaler.step(setup.optimizer)
         else:
-            self._bad_step(out, grad_norm)
+            self._bad_step(loss, grad_norm)
         self.scaler.update()
-        return features.detach(), out, grad_norm
+        return features.detach(), replace(out, loss=loss, per_anchor=out.per_anchor.detach()), grad_norm
 
-    def _bad_step(self, out: LossOutput, grad_norm: Tensor) -> None:
+    def _bad_step(self, loss: Tensor, grad_norm: Tensor) -> None:
         self.skipped += 1
         self.bad_in_a_row += 1
         at = self.step / self.setup.steps_per_epoch
-        self.log.write("skipped", self.step, at, loss=float(out.loss), grad_norm=float(grad_norm))
+        self.log.write("skipped", self.step, at, loss=float(loss), grad_norm=float(grad_norm))
         if self.bad_in_a_row >= self.config.max_bad_steps:
             raise TrainingError(
                 f"Loss or gradient was not finite in {self.bad_in_a_row} steps in a row, the last of them step "
-                f"{self.step} (loss {float(out.loss)}, gradient norm {float(grad_norm)}). The newest checkpoint in "
+                f"{self.step} (loss {float(loss)}, gradient norm {float(grad_norm)}). The newest checkpoint in "
                 f"{self.run} is from before. Try a smaller optim.lr, optim.clip_norm, a longer optim.warmup_epochs, "
                 f"or precision: fp32."
             )

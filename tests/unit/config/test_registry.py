@@ -1,0 +1,48 @@
+"""Registries: unknown names and settings are met with the nearest known one."""
+
+import pytest
+
+from unpg.errors import ConfigError, did_you_mean
+from unpg.registry import Registry
+
+
+def registry():
+    parts = Registry("thing")
+
+    @parts.register("box")
+    def box(given: int, width: int, height: int = 2):
+        return given, width, height
+
+    return parts
+
+
+def test_build_and_list():
+    parts = registry()
+    assert parts.build("box", {"width": 3}, given=1) == (1, 3, 2)
+    assert list(parts) == ["box"]
+    assert "box" in parts
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("bax", {"width": 1}, "No thing is called 'bax'. Did you mean 'box'"),
+        ("box", {"width": 1, "heigth": 2}, "no setting 'heigth'. Did you mean 'height'"),
+        ("box", {}, "needs the setting.s. width"),
+        ("box", {"width": 1, "given": 2}, "thing.given is not set by hand"),
+    ],
+)
+def test_errors(name, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        registry().build(name, settings, given=1)
+
+
+def test_a_name_is_given_once():
+    parts = registry()
+    with pytest.raises(ConfigError, match="is taken"):
+        parts.register("box")(lambda: None)
+
+
+def test_did_you_mean_without_a_near_name():
+    assert did_you_mean("zzz", ["a", "b"]) == " Known: a, b."
+    assert did_you_mean("zzz", []) == " Known: (none)."

@@ -1,0 +1,242 @@
+"""Training from a configuration to a run folder: it learns, it resumes exactly, it reports what went wrong."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from unpg.config import from_dict, read_yaml
+from unpg.errors import ConfigError, DataError
+from unpg.export import load_model
+from unpg.losses import PairLoss
+from unpg.train import TrainConfig, loop, train
+from unpg.train.checkpoint import latest_checkpoint
+from unpg.train.loop import TrainingError
+
+
+def events(run, kind):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == kind]
+
+
+def weights(run):
+    return load_model(run / "model.safetensors").backbone.state_dict()
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+UNPG = {"r": 1.5, "weight": "balanced", "start_epoch": 1, "ramp_epochs": 0.5}
+
+
+@pytest.mark.parametrize("unify", [None, UNPG])
+def test_a_run_learns_and_leaves_everything(tiny, tmp_path, unify):
+    summary = train(
+        tiny(epochs=6, unpg=unify, hold_out=0.25, evaluation={"benchmarks": ["held-out"], "every_epochs": 3}),
+        tmp_path / "run",
+    )
+    run = tmp_path / "run"
+    names = {path.name for path in run.iterdir()}
+    assert {"config.yaml", "metrics.jsonl", "checkpoints", "model.safetensors", "results.json", "scores"} < names
+    assert {"similarities.json", "summary.json"} < names
+    steps = events(run, "step")
+    assert steps[-1]["step"] == summary.steps == 6 * 3
+    assert steps[-1]["loss"] < 0.5 * steps[0]["loss"]
+    assert summary.identities == 6
+    assert {e["step"] for e in events(run, "evaluation")} == {9, 18}
+    assert summary.results["held-out"]["auc"] > 0.9
+    counts = json.loads((run / "similarities.json").read_text())["counts"]
+    assert sum(counts["class_negatives"]) == sum(counts["positives"]) * 5
+    assert sum(counts["evaluation_genuine"]) == 2 * 28
+    assert sum(counts["evaluation_impostor"]) == 64
+    if unify:
+        share = {e["step"]: e["statistics"]["share/batch"] for e in steps}
+        assert share[2] == 0
+        assert share[12] > 0
+        assert 0 < sum(counts["batch_negatives_kept"]) <= sum(counts["batch_negatives"])
+
+
+def test_magface_with_unpg_trains(tiny, tmp_path):
+    train(tiny(loss={"kind": "magface", "s": 16}, unpg=UNPG, epochs=6), tmp_path / "run")
+    steps = events(tmp_path / "run", "step")
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert 0 <= steps[-1]["statistics"]["norm/clamped"] <= 1
+
+
+class _Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_at", [3, 5, 8])
+def test_resuming_in_mid_epoch_changes_nothing(tiny, tmp_path, monkeypatch, stop_at):
+    """Killed after a step, whether at a checkpoint or past one: the final weights are the same, bit for bit."""
+    config = tiny(unpg=UNPG, checkpoint_epochs=0.75)  # every 3 of 4 steps
+    train(config, tmp_path / "whole")
+
+    step = loop._Trainer._step
+
+    def killed(self, batch, epoch):
+        if self.step == stop_at:
+            raise _Killed
+        return step(self, batch, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Trainer, "_step", killed)
+        with pytest.raises(_Killed):
+            train(config, tmp_path / "broken")
+    torch.manual_seed(99)  # nothing may depend on what the process did before
+    train(config, tmp_path / "broken", resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
+    whole, broken = (events(tmp_path / name, "step") for name in ("whole", "broken"))
+    assert [(e["step"], e["loss"]) for e in whole] == [(e["step"], e["loss"]) for e in broken]
+
+
+def test_the_saved_configuration_repeats_the_run(tiny, tmp_path):
+    train(tiny(epochs=1), tmp_path / "a")
+    again = from_dict(TrainConfig, read_yaml(tmp_path / "a" / "config.yaml"))
+    assert again.loss["m"] == 0.2
+    train(again, tmp_path / "b")
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tiny, tmp_path):
+    config = tiny(epochs=1)
+    train(config, tmp_path / "run")
+    with pytest.raises(ConfigError, match="already holds a run.*--resume"):
+        train(config, tmp_path / "run")
+    with pytest.raises(ConfigError, match="epochs was 1, is now 2"):
+        train(tiny(epochs=2), tmp_path / "run", resume=True)
+    with pytest.raises(ConfigError, match="holds no run to resume"):
+        train(config, tmp_path / "other", resume=True)
+
+
+def test_changed_data_are_not_resumed(tiny, patterns, tmp_path):
+    shutil.copytree(patterns, tmp_path / "data")
+    config = tiny(epochs=1, data={"kind": "folder", "roots": str(tmp_path / "data")})
+    train(config, tmp_path / "run")
+    (tmp_path / "data" / "id0" / "0.png").unlink()
+    with pytest.raises(ConfigError, match="not the one that the checkpoint"):
+        train(config, tmp_path / "run", resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(tiny, tmp_path):
+    config = tiny(epochs=1)
+    train(config, tmp_path / "run")
+    path = latest_checkpoint(tmp_path / "run")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match=path.name):
+        train(config, tmp_path / "run", resume=True)
+
+
+def test_an_unreadable_image_is_replaced_counted_and_listed(tiny, patterns, tmp_path):
+    shutil.copytree(patterns, tmp_path / "data")
+    broken = tmp_path / "data" / "id3" / "5.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    config = tiny(epochs=1, data={"kind": "folder", "roots": str(tmp_path / "data")})
+    summary = train(config, tmp_path / "run")
+    assert summary.unreadable == 1
+    fault = json.loads((tmp_path / "run" / "faults.jsonl").read_text())
+    assert fault["name"] == str(broken)
+    assert "id3" in fault["substitute"]
+
+
+def test_steps_that_are_not_finite_are_skipped_then_stop_the_run(tiny, tmp_path, monkeypatch):
+    forward = PairLoss.forward
+
+    def broken(self, x, labels, *, step=None):
+        out = forward(self, x, labels, step=step)
+        bad = out.loss * (float("nan") if step >= 4 else 1.0)
+        return loop.LossOutput(bad, out.per_anchor, out.statistics)
+
+    monkeypatch.setattr(PairLoss, "forward", broken)
+    with pytest.raises(TrainingError, match="3 steps in a row, the last of them step 6.*optim.lr"):
+        train(tiny(max_bad_steps=3), tmp_path / "run")
+    assert [e["step"] for e in events(tmp_path / "run", "skipped")] == [4, 5, 6]
+    for value in torch.load(latest_checkpoint(tmp_path / "run"), weights_only=True)["backbone"].values():
+        assert torch.isfinite(value.float()).all()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains(tiny, tmp_path, precision):
+    train(tiny(epochs=4, precision=precision, channels_last=True), tmp_path / "run")
+    steps = events(tmp_path / "run", "step")
+    assert steps[-1]["loss"] < steps[0]["loss"]
+
+
+def test_micro_batches_give_the_gradient_of_the_whole(tiny, tmp_path):
+    """A class loss is a mean over images; with batch norm in evaluation mode, parts add up to the whole."""
+    grads = []
+    for accumulate in (1, 4):
+        setup = loop.prepare(loop.resolve(tiny(accumulate=accumulate, optim={"lr": 1e-9}, augment={"flip": 0.0})))
+        trainer = loop._Trainer(setup, tmp_path, None)
+        setup.model.backbone.eval()
+        setup.model.backbone.train = lambda mode=True: None
+        batch = next(iter(trainer.loader.epoch(0)))
+        trainer._step(batch, 0)
+        grads.append(
+            [p.grad.clone() for p in setup.loss.parameters()] + [p.grad for p in setup.model.backbone.parameters()]
+        )
+    for whole, parts in zip(*grads, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_pk_sampler_and_adamw_with_clipping(tiny, tmp_path):
+    optim = {"kind": "adamw", "lr": 1e-3, "clip_norm": 1.0, "schedule": "steps", "milestones": [1]}
+    train(tiny(sampler={"kind": "pk", "batch_size": 16, "images_per_identity": 4}, optim=optim), tmp_path / "run")
+    assert events(tmp_path / "run", "step")[-1]["lr"] == pytest.approx(1e-4)
+
+
+def test_tensorboard_events_are_written(tiny, tmp_path):
+    pytest.importorskip("tensorboard")
+    train(tiny(epochs=1, tensorboard=True), tmp_path / "run")
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"accumulate": 2, "unpg": {}}, "pairs: micro"),
+        ({"accumulate": 3}, "multiple of accumulate"),
+        ({"evaluation": {"benchmarks": ["held-out"]}}, "hold_out is 0"),
+        ({"optim": {"milestones": [1]}}, "schedule: steps"),
+        ({"optim": {"schedule": "steps"}}, "give optim.milestones"),
+        ({"optim": {"lr": 0.0}}, "optim.lr"),
+        ({"sampler": {"kind": "pk", "batch_size": 10, "images_per_identity": 4}}, "multiple of sampler.images"),
+        ({"loss": {"s": 3}}, "loss.kind is missing"),
+        ({"unpg": {"weight": -1.0}}, ">= 0"),
+        ({"unpg": {"weight": "share", "share": 1.0}}, "between 0 and 1"),
+        ({"epochs": 0}, "epochs must be >= 1"),
+        ({"hold_out": 1.0}, "hold_out"),
+    ],
+)
+def test_settings_that_contradict(tiny, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        tiny(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": {"kind": "cosface", "margin": 1}}, "no setting 'margin'"),
+        ({"loss": {"kind": "cosface", "num_classes": 8}}, "not set by hand"),
+        ({"backbone": {"kind": "resnet"}}, "No backbone is called 'resnet'"),
+        ({"data": {"kind": "foldr"}}, "Did you mean 'folder'"),
+        ({"device": "cuda:0"}, "no GPU here"),
+        ({"device": "toaster"}, "device must be"),
+        ({"sampler": {"batch_size": 1000}}, "batch_size"),
+    ],
+)
+def test_settings_that_do_not_fit(tiny, tmp_path, changes, message):
+    if "device" in changes and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match=message):
+        train(tiny(**changes), tmp_path / "run")
+
+
+def test_data_root_is_put_in_place_of_its_variable(tiny, patterns, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNPG_DATA", str(patterns.parent))
+    config = tiny(epochs=1, data={"kind": "folder", "roots": f"$UNPG_DATA/{patterns.name}"})
+    assert train(config, tmp_path / "run").identities == 8
+    assert "$UNPG_DATA" in (tmp_path / "run" / "config.yaml").read_text()

@@ -1,0 +1,73 @@
+"""Learning rates, the collapse monitor, the metrics log."""
+
+import itertools
+import json
+import math
+
+import pytest
+
+from unpg.train import OptimConfig
+from unpg.train.log import MetricsLog, finite
+from unpg.train.monitor import CollapseMonitor
+from unpg.train.optim import learning_rate
+
+
+def rates(config, steps=100, per_epoch=10):
+    return [learning_rate(config, step, steps=steps, steps_per_epoch=per_epoch) for step in range(steps)]
+
+
+def test_warmup_then_cosine():
+    found = rates(OptimConfig(lr=0.4, warmup_epochs=2))
+    assert found[0] == pytest.approx(0.4 / 20)
+    assert found[19] == pytest.approx(0.4)
+    assert found[20] == pytest.approx(0.4)
+    assert found[60] == pytest.approx(0.2)
+    assert 0 < found[-1] < 0.001
+    assert all(a >= b for a, b in itertools.pairwise(found[20:]))
+
+
+def test_steps_and_constant():
+    found = rates(OptimConfig(lr=1.0, schedule="steps", milestones=(3, 5.5), gamma=0.1))
+    assert [found[i] for i in (0, 29, 30, 54, 55, 99)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert set(rates(OptimConfig(lr=0.3, schedule="constant"))) == {0.3}
+
+
+def test_the_monitor_waits_for_an_epoch_and_warns_once():
+    monitor = CollapseMonitor(limit=0.5, patience=2)
+    collapsed = {"cosine/pairwise": 0.9, "share/batch": 0.95, "share/classes": 0.01, "effective_rank": 3.0}
+    assert monitor.look(0.5, collapsed) is None
+    assert monitor.look(1.0, collapsed) is None
+    text = monitor.look(1.1, collapsed)
+    assert "0.90" in text
+    assert "95%" in text
+    for advice in ("unpg.weight", "unpg.start_epoch", "loss.s"):
+        assert advice in text
+    assert monitor.look(1.2, collapsed) is None
+    assert monitor.look(1.3, collapsed | {"cosine/pairwise": 0.1}) is None
+    assert monitor.look(1.4, collapsed) is None
+    assert monitor.look(1.5, collapsed) is not None
+
+
+def test_the_monitor_blames_the_rate_where_there_are_no_batch_negatives():
+    monitor = CollapseMonitor(patience=1)
+    assert "optim.lr" in monitor.look(2.0, {"cosine/pairwise": 0.99, "share/classes": 0.99})
+    assert monitor.look(2.0, {"cosine/pairwise": math.nan}) is None
+
+
+def test_the_log_drops_steps_that_will_be_written_again(tmp_path):
+    log = MetricsLog(tmp_path, keep_until=0)
+    for step in (1, 2, 3):
+        log.write("step", step, step / 2, loss=math.inf, statistics={"a": math.nan, "b": 1.0})
+    log.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "st')  # killed in mid-line
+    log = MetricsLog(tmp_path, keep_until=2)
+    log.write("step", 3, 1.5, loss=1.0)
+    log.close()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, None), (2, None), (3, 1.0)]
+    assert lines[0]["statistics"] == {"a": None, "b": 1.0}
+
+
+def test_finite_goes_deep():
+    assert finite({"a": {"b": -math.inf}, "c": 1, "d": "x"}) == {"a": {"b": None}, "c": 1, "d": "x"}
