@@ -1,0 +1,155 @@
+"""All pairs of a labelled set: what the data at hand can resolve, in bounded memory.
+
+n images give n (n - 1) / 2 pairs (87.5 million for LFW). No list of them is ever made: the cosines come in
+blocks of a matrix product and go into a histogram fine enough to hold every distinct score, so that all
+curves and thresholds are exact for those scores.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from unpg.errors import DataError, ShapeError
+from unpg.evaluate.curves import Roc
+
+__all__ = ["RESOLUTION", "AllPairs", "all_pairs", "unit_rows"]
+
+RESOLUTION = 2**-20
+"""Cosines are rounded to multiples of this (9.5e-7), the order of a float32 dot product's own rounding error.
+
+Two pairs closer than that are not told apart: whichever came first would be the matrix product's accident.
+They are tied, and ties count against the model.
+"""
+
+_STEPS = round(1 / RESOLUTION)
+_BINS = 2 * _STEPS + 1
+_COARSE = 512  # fine bins in one bin of the histogram for pictures, 2^-11 wide
+
+
+@dataclass(frozen=True, eq=False)
+class AllPairs:
+    """The scores of all pairs of a set.
+
+    Attributes:
+        roc: Every operating point; see :class:`~unpg.evaluate.curves.Roc`.
+        edges: (4097,) edges of the coarse bins, -1 .. 1; a bin holds its lower edge, the last one 1 too.
+        genuine: (4096,) int64, genuine pairs per coarse bin.
+        impostor: (4096,) int64, impostor pairs per coarse bin.
+    """
+
+    roc: Roc
+    edges: NDArray[np.float64]
+    genuine: NDArray[np.int64]
+    impostor: NDArray[np.int64]
+
+
+def all_pairs(
+    embeddings: ArrayLike | Tensor,
+    labels: ArrayLike | Tensor,
+    *,
+    device: torch.device | str = "cpu",
+    block_rows: int = 1024,
+    block_columns: int = 4096,
+) -> AllPairs:
+    """Compare every image of a set with every other one, each pair once, by cosine.
+
+    Memory, beyond the embeddings: 32 MB for the histograms and about ``20 * block_rows * block_columns``
+    bytes.
+
+    Args:
+        embeddings: (n, d) real; rows are normalised here. A zero row has cosine 0 with every other.
+        labels: (n,) integer, the identity of each image.
+        device: Where to multiply.
+        block_rows: Images compared with others at a time.
+        block_columns: Others compared at a time.
+
+    Raises:
+        ShapeError: The two do not fit each other.
+        DataError: An embedding is not finite, or there is no genuine or no impostor pair.
+    """
+    rows = unit_rows(embeddings)
+    identity = labels.detach().cpu() if isinstance(labels, Tensor) else torch.as_tensor(np.asarray(labels))
+    if identity.shape != rows.shape[:1]:
+        raise ShapeError(f"labels must have one entry per embedding ({len(rows)}); got shape {tuple(identity.shape)}.")
+    if identity.is_floating_point() or identity.is_complex() or identity.dtype == torch.bool:
+        raise ShapeError(f"labels must be integers; got {identity.dtype}.")
+    # Sorted by identity, the genuine partners of a block of rows lie in one short run of columns.
+    order = torch.argsort(identity, stable=True)
+    identity = identity[order].to(device)
+    x = rows[order].to(device)
+    everyone = torch.zeros(_BINS, dtype=torch.int64, device=device)
+    genuine = torch.zeros_like(everyone)
+    with torch.inference_mode(), _full_precision():
+        for a in range(0, len(x), block_rows):
+            b = min(a + block_rows, len(x))
+            near = int(torch.searchsorted(identity, identity[b - 1 : b], right=True))
+            for c in range(a, len(x), block_columns):
+                d = min(c + block_columns, len(x))
+                bins = _bins(x[a:b] @ x[c:d].T)
+                if c >= near:
+                    everyone += torch.bincount(bins.flatten(), minlength=_BINS)
+                    continue
+                once = torch.arange(c, d, device=device) > torch.arange(a, b, device=device)[:, None]
+                same = identity[a:b, None] == identity[c:d]
+                everyone += torch.bincount(bins[once], minlength=_BINS)
+                genuine += torch.bincount(bins[once & same], minlength=_BINS)
+    g = genuine.cpu().numpy()
+    i = everyone.cpu().numpy() - g
+    if not g.any() or not i.any():
+        raise DataError(
+            f"All pairs of a set need two identities, and one with two images; got {len(x)} images of "
+            f"{len(torch.unique(identity))} identities: {g.sum()} genuine and {i.sum()} impostor pairs."
+        )
+    values = np.arange(-_STEPS, _STEPS + 1, dtype=np.float64) * RESOLUTION
+    edges = np.linspace(-1.0, 1.0, 2 * _STEPS // _COARSE + 1)
+    return AllPairs(Roc.from_counts(values, g, i), edges, _coarse(g), _coarse(i))
+
+
+def unit_rows(embeddings: ArrayLike | Tensor) -> Tensor:
+    """(n, d) float32 on the CPU with rows of length 1, normalised in float64; zero rows stay zero.
+
+    Raises:
+        ShapeError: It is not a matrix with one row and one column or more.
+        DataError: A row is not finite; the message names the first.
+    """
+    x = embeddings.detach().cpu() if isinstance(embeddings, Tensor) else torch.as_tensor(np.asarray(embeddings))
+    if x.ndim != 2 or not x.shape[0] or not x.shape[1]:
+        raise ShapeError(f"embeddings must be (n, d) with n, d >= 1; got shape {tuple(x.shape)}.")
+    x = x.to(torch.float64)
+    bad = (~torch.isfinite(x).all(dim=1)).nonzero().flatten()
+    if len(bad):
+        raise DataError(
+            f"{len(bad):,} of {len(x):,} embeddings hold NaN or infinity; the first is row {int(bad[0])}. "
+            "The model diverged, or its preprocessing does not fit."
+        )
+    # Scaled first, so that very large and very small rows neither overflow nor vanish when squared.
+    x = x / x.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+    unit: Tensor = x / x.norm(dim=1, keepdim=True).clamp(min=0.5)
+    return unit.to(torch.float32)
+
+
+def _bins(cosines: Tensor) -> Tensor:
+    steps: Tensor = cosines.mul_(_STEPS).round_().clamp_(-_STEPS, _STEPS).to(torch.int32)
+    return steps.add_(_STEPS)
+
+
+def _coarse(fine: NDArray[np.int64]) -> NDArray[np.int64]:
+    counts: NDArray[np.int64] = fine[:-1].reshape(-1, _COARSE).sum(axis=1)
+    counts[-1] += fine[-1]
+    return counts
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """No TF32 or bfloat16 products: a training run may have allowed them, and they carry three decimals."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,102 @@
+"""Benchmarks by name, and one's own pairs or identities by path.
+
+A new benchmark is one function ``(data root) -> Benchmark`` under ``@BENCHMARKS.register("name")``.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from unpg.data.folder import FolderSet
+from unpg.data.pairs import PairImages, PairList, cfp_pairs, csv_pairs, lfw_pairs
+from unpg.errors import DataError, did_you_mean
+from unpg.evaluate.benchmark import LAYOUT, AllPairsBenchmark, Benchmark, PairBenchmark, data_root
+from unpg.registry import Registry
+
+__all__ = ["BENCHMARKS", "open_benchmark", "pair_benchmark"]
+
+BENCHMARKS: Registry[Callable[[Path], Benchmark]] = Registry("benchmark")
+
+
+def open_benchmark(name: str, root: str | os.PathLike[str] | None = None) -> Benchmark:
+    """A benchmark by its name, or from one's own data.
+
+    Args:
+        name: A name of :data:`BENCHMARKS`; or the path of a CSV of pairs (``path_a,path_b,same[,fold]``, see
+            :func:`unpg.data.pairs.csv_pairs`); or the path of a folder with one folder per identity, of which all
+            pairs are judged.
+        root: The data root for named benchmarks; see :func:`~unpg.evaluate.benchmark.data_root`.
+
+    Raises:
+        DataError: There is no such name, file or folder, or its data are missing; the message shows the layout that
+            is expected.
+    """
+    if name in BENCHMARKS:
+        builder: Callable[[Path], Benchmark] = BENCHMARKS[name]
+        return builder(data_root(root))
+    path = Path(name)
+    if path.is_dir():
+        return AllPairsBenchmark(name, FolderSet(path))
+    if path.is_file():
+        return pair_benchmark(name, csv_pairs(path))
+    raise DataError(
+        f"The benchmark {name!r} is no name, no CSV of pairs (header path_a,path_b,same[,fold]), and no folder "
+        f"with one folder of images per identity.{did_you_mean(name, BENCHMARKS)}"
+    )
+
+
+def pair_benchmark(name: str, listed: PairList) -> PairBenchmark:
+    """The benchmark of a pair list. A list with a single fold has no accuracy over folds."""
+    folds = listed.folds if len(np.unique(listed.folds)) > 1 else None
+    return PairBenchmark(name, PairImages(listed), listed.pairs, listed.same, folds, len(listed.left_out))
+
+
+@BENCHMARKS.register("lfw")
+def _lfw(root: Path) -> Benchmark:
+    """LFW View 2: 6,000 pairs in ten folds (Huang et al. 2007)."""
+    _need(root, "lfw", "lfw/pairs.txt", "lfw/images")
+    return pair_benchmark("lfw", lfw_pairs(root / "lfw/pairs.txt", root / "lfw/images"))
+
+
+@BENCHMARKS.register("lfw-allpairs")
+def _lfw_all(root: Path) -> Benchmark:
+    """All pairs of all of LFW."""
+    _need(root, "lfw-allpairs", "lfw/images")
+    return AllPairsBenchmark("lfw-allpairs", FolderSet(root / "lfw/images"))
+
+
+@BENCHMARKS.register("cfp-ff")
+def _cfp_frontal(root: Path) -> Benchmark:
+    """CFP, frontal against frontal: 7,000 pairs in ten folds (Sengupta et al. 2016)."""
+    return _cfp(root, "FF")
+
+
+@BENCHMARKS.register("cfp-fp")
+def _cfp_profile(root: Path) -> Benchmark:
+    """CFP, frontal against profile: 7,000 pairs in ten folds (Sengupta et al. 2016)."""
+    return _cfp(root, "FP")
+
+
+@BENCHMARKS.register("cfp-allpairs")
+def _cfp_all(root: Path) -> Benchmark:
+    """All pairs of all of CFP, both poses."""
+    _need(root, "cfp-allpairs", "cfp/images")
+    return AllPairsBenchmark("cfp-allpairs", FolderSet(root / "cfp/images"))
+
+
+def _cfp(root: Path, kind: Literal["FF", "FP"]) -> Benchmark:
+    name = f"cfp-{kind.lower()}"
+    _need(root, name, "cfp/images", "cfp/protocol/Pair_list_F.txt", "cfp/protocol/Pair_list_P.txt")
+    return pair_benchmark(name, cfp_pairs(root / "cfp/protocol", kind, root / "cfp/images"))
+
+
+def _need(root: Path, name: str, *parts: str) -> None:
+    missing = [part for part in parts if not (root / part).exists()]
+    if missing:
+        raise DataError(
+            f"The benchmark {name!r} needs {', '.join(missing)} in {root}. Expected layout (UNPG_DATA or the data root "
+            f"names the folder):\n{LAYOUT}"
+        )

@@ -1,0 +1,198 @@
+"""What a report is made from: the files of a training run, or of a model judged without one."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from unpg.errors import DataError
+from unpg.evaluate.results import load_results
+
+__all__ = ["SIMILARITY_SETS", "RunData", "load_run"]
+
+SIMILARITY_SETS = (
+    "positives",
+    "class_negatives",
+    "batch_negatives",
+    "batch_negatives_kept",
+    "evaluation_genuine",
+    "evaluation_impostor",
+)
+"""The histograms of ``similarities.json``; any may be absent or empty."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One model in a report.
+
+    Attributes:
+        name: What to call it.
+        folder: Where it was read from, as given; empty if it was not.
+        results: Benchmark -> figures, as ``Result.to_dict()`` gives them. At least ``metrics`` must be there.
+        steps: The training steps logged: ``step``, ``epoch``, ``loss``, ``lr``, ``statistics`` ...
+        evaluations: The evaluations during training: ``epoch``, ``results`` {benchmark: {metric: value}}.
+        scores: Benchmark -> arrays that curves are drawn from (``scores``, ``same``, or ``genuine``,
+            ``impostor``, ``edges``).
+        similarities: ``similarities.json``: ``bins``, ``counts``, ``fences`` ...; None if the run has none.
+        config: The resolved configuration, YAML text; empty for a model without a run.
+        summary: ``summary.json``, or what ``results.json`` says besides the results.
+        faults: Number of images that could not be read; None where nobody counted.
+        finished: The run wrote its summary. True for a model without a run.
+    """
+
+    name: str
+    folder: str = ""
+    results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    steps: Sequence[Mapping[str, Any]] = ()
+    evaluations: Sequence[Mapping[str, Any]] = ()
+    scores: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
+    similarities: Mapping[str, Any] | None = None
+    config: str = ""
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    faults: int | None = None
+    finished: bool = True
+
+
+def load_run(folder: str | os.PathLike[str], name: str | None = None) -> RunData:
+    """Read a run folder, or a folder of results (``results.json`` and ``scores/``).
+
+    Args:
+        folder: Written by ``unpg train`` or ``unpg evaluate``.
+        name: What to call the model; the folder's name if not given.
+
+    Raises:
+        DataError: The folder is missing, lacks the files of a run and of results, or a file is broken. Names
+        the
+            file, and the line where there are lines.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise DataError(f"{path} is no folder. Give a run folder, as `unpg train` writes it, or one of results.")
+    trained = [(path / file).is_file() for file in ("config.yaml", "metrics.jsonl")]
+    if not any(trained) and not (path / "results.json").is_file():
+        raise DataError(
+            f"{path} is neither a run nor a folder of results: it has no config.yaml and no metrics.jsonl "
+            "(`unpg train` writes them) and no results.json (`unpg evaluate` writes it)."
+        )
+    if any(trained) and not all(trained):
+        lacking = "metrics.jsonl" if trained[0] else "config.yaml"
+        raise DataError(
+            f"The run folder {path} lacks {lacking}. If training stopped before its first step, start it again; "
+            "if files were moved, put them back."
+        )
+    events = list(_lines(path / "metrics.jsonl")) if all(trained) else []
+    evaluations = [e for e in events if e.get("event") == "evaluation"]
+    judged = load_results(path) if (path / "results.json").is_file() else {"results": _last(evaluations)}
+    summary = _json(path / "summary.json") if (path / "summary.json").is_file() else {}
+    extra = {key: value for key, value in judged.items() if key != "results"}
+    faults = path / "faults.jsonl"
+    similarities = path / "similarities.json"
+    return RunData(
+        name=name or str(extra.get("model") or path.resolve().name),
+        folder=str(path),
+        results=judged["results"],
+        steps=[e for e in events if e.get("event") == "step"],
+        evaluations=evaluations,
+        scores={npz.stem: _arrays(npz) for npz in sorted((path / "scores").glob("*.npz"))},
+        similarities=_similarities(similarities) if similarities.is_file() else None,
+        config=(path / "config.yaml").read_text(encoding="utf-8") if all(trained) else "",
+        summary={**extra, **summary},
+        faults=sum(1 for _ in _lines(faults)) if faults.is_file() else (0 if all(trained) else None),
+        finished=bool(summary) or not any(trained),
+    )
+
+
+def settings(run: RunData) -> dict[str, Any]:
+    """The configuration as flat settings: ``{"optim.lr": 0.1, ...}``; empty for a model without a run.
+
+    Raises:
+        DataError: The configuration is not YAML, or not a mapping.
+    """
+    if not run.config.strip():
+        return {}
+    try:
+        tree = yaml.safe_load(run.config)
+    except yaml.YAMLError as error:
+        raise DataError(f"config.yaml of {run.folder or run.name} is not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise DataError(f"config.yaml of {run.folder or run.name} holds no settings, but {type(tree).__name__}.")
+    return dict(_flat(tree, ""))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _last(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The newest figures of each benchmark, for a run that has no results.json."""
+    found: dict[str, dict[str, Any]] = {}
+    for event in evaluations:
+        for benchmark, metrics in event.get("results", {}).items():
+            kind = "pairs" if any(m.startswith("accuracy") for m in metrics) else "all-pairs"
+            found[benchmark] = {"protocol": kind, "metrics": metrics}
+    return found
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(
+                    f"{path}, line {number} is not JSON: {error.msg}. If it is the last line, the writer was stopped "
+                    "in it: delete the line."
+                ) from None
+            if not isinstance(event, dict):
+                raise DataError(f"{path}, line {number} is not a JSON object.")
+            yield event
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is not JSON: {error}. Write it again by ending the run with --resume.") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{path} must hold a JSON object; got {type(found).__name__}.")
+    return found
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            found = {name: stored[name] for name in stored.files}
+    except (BadZipFile, OSError, ValueError) as error:
+        raise DataError(f"{path} is not a file of scores: {error}. Run `unpg evaluate` again.") from None
+    if not ({"scores", "same"} <= found.keys() or {"genuine", "impostor", "edges"} <= found.keys()):
+        raise DataError(
+            f"{path} holds {', '.join(sorted(found)) or 'nothing'}; needed are scores and same, or genuine, impostor "
+            "and edges. Run `unpg evaluate` again."
+        )
+    return found
+
+
+def _similarities(path: Path) -> dict[str, Any]:
+    found = _json(path)
+    bins, counts = found.get("bins"), found.get("counts")
+    if not isinstance(bins, list) or not isinstance(counts, dict):
+        raise DataError(f'{path} needs "bins" (a list of edges) and "counts" (histograms by name).')
+    for name, histogram in counts.items():
+        if len(histogram) != len(bins) - 1:
+            raise DataError(
+                f"{path}: counts.{name} has {len(histogram)} entries for {len(bins)} edges; needed are {len(bins) - 1}."
+            )
+    return found

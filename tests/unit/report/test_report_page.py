@@ -1,0 +1,258 @@
+import dataclasses
+import html
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+
+from unpg.errors import DataError
+from unpg.evaluate.curves import Roc
+from unpg.report import RunData, load_run, write_report
+from unpg.report.figures import Line, curve, lines, own_ids
+from unpg.report.tables import differing_settings, result_tables, run_facts
+
+
+@pytest.fixture(scope="module")
+def runs(made_runs):
+    return [load_run(folder) for folder in made_runs]
+
+
+@pytest.fixture(scope="module")
+def page(runs, tmp_path_factory):
+    return write_report(tmp_path_factory.mktemp("page") / "deep" / "report.html", runs, title="ArcFace & UNPG")
+
+
+class Reader(HTMLParser):
+    """Collects what the tests look at, and fails on elements that are not closed in order."""
+
+    VOID = frozenset({"meta", "br", "path", "use", "rect", "line", "stop", "image"})
+
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.open, self.ids, self.targets, self.words = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self._note(attrs)
+
+    def handle_startendtag(self, tag, attrs):
+        self._note(attrs)
+
+    def _note(self, attrs):
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("href", "xlink:href", "src"):
+                self.targets.append(value)
+            self.targets += re.findall(r"url\(([^)]*)\)", value or "")
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def read(page):
+    reader = Reader()
+    reader.feed(page.read_text(encoding="utf-8"))
+    assert reader.open == []
+    return reader
+
+
+def test_page_needs_nothing_from_outside(page, read):
+    text = page.read_text(encoding="utf-8")
+    assert read.targets
+    assert all(target.startswith("#") for target in read.targets)
+    assert "<script" not in text
+    assert "@import" not in text
+    assert "<link" not in text
+    assert len(text) < 1_000_000
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(read):
+    assert len(set(read.ids)) == len(read.ids)
+    assert {t[1:] for t in read.targets} <= set(read.ids)
+
+
+def test_page_says_what_it_must(read):
+    words = " ".join(" ".join(read.words).split())
+    for expected in (
+        "ArcFace & UNPG",
+        "grey pixels <32 x 32>",
+        "3,000 genuine and 3,000 impostor pairs, 29 left out for missing images",
+        "n/r: not resolvable",
+        "below one expected false accept at FAR 1e-4",
+        "fewer than thirty false accepts",
+        "This loss takes no negatives from the batch",
+        "fences of the filter",
+        "batch negatives, filtered",
+        "resolved configuration",
+        "2.13.0+cpu",
+        "unreadable images",
+        "TAR at FAR 10⁻⁶",
+    ):
+        assert expected in words, expected
+
+
+def test_names_cannot_inject_markup(runs, tmp_path):
+    evil = '<img src=x onerror="a()">$x_1'
+    renamed = [dataclasses.replace(runs[1], name=evil, config=f"a: {evil!r}")]
+    text = write_report(tmp_path / "r.html", renamed, title=evil).read_text(encoding="utf-8")
+    assert "<img" not in text
+    assert html.escape(evil) in text.replace("&#34;", "&quot;")
+
+
+def test_odd_names_do_not_break_figures(runs, tmp_path):
+    names = ["_hidden", "臉部 $\\alpha$", "a" * 200]
+    renamed = [dataclasses.replace(runs[2], name=name) for name in names]
+    text = write_report(tmp_path / "r.html", renamed).read_text(encoding="utf-8")
+    assert "\u200b_hidden" in text
+
+
+def test_page_is_the_same_twice(runs, tmp_path):
+    one, two = (write_report(tmp_path / name, runs[:1]) for name in ("one.html", "two.html"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_run_without_results_and_model_without_run(runs, tmp_path):
+    young = RunData("young", steps=runs[0].steps[:5], config="a: 1")
+    text = write_report(tmp_path / "r.html", [young]).read_text(encoding="utf-8")
+    assert 'id="training"' in text
+    assert 'id="results"' not in text
+    assert "No histograms of similarities (similarities.json) in: young." in text
+    only = write_report(tmp_path / "o.html", [runs[2]]).read_text(encoding="utf-8")
+    assert 'id="results"' in only
+    assert 'id="training"' not in only
+
+
+def test_nothing_to_show_is_an_error(runs, tmp_path):
+    with pytest.raises(DataError, match="one run or more"):
+        write_report(tmp_path / "r.html", [])
+    with pytest.raises(DataError, match="nothing to show for bare"):
+        write_report(tmp_path / "r.html", [RunData("bare")])
+    with pytest.raises(DataError, match="Two models of the report are called 'arcface'"):
+        write_report(tmp_path / "r.html", [runs[0], runs[0]])
+
+
+def test_table_shows_marks_and_reasons(runs):
+    pairs, every = result_tables(runs)
+    assert pairs.columns[-3:] == ("TAR at FAR 10⁻²", "TAR at FAR 10⁻³", "TAR at FAR 10⁻⁴")
+    ((name, _, rows),) = pairs.groups
+    assert (name, [row[0].text for row in rows]) == ("lfw", [run.name for run in runs])
+    fine, marked, refused = rows[0][-3:]
+    metrics = runs[0].results["lfw"]["metrics"]
+    assert (fine.text, fine.mark) == (f"{100 * metrics['tar@far=1e-2']:.2f}", "")
+    assert (marked.text, marked.mark) == (f"{100 * metrics['tar@far=1e-3']:.2f}", "†")
+    assert (refused.text, refused.mark) == ("n/r", "")
+    assert "3,000 impostor pairs" in refused.reason
+    assert rows[0][1].text == f"{100 * metrics['accuracy']:.2f} ± {100 * metrics['accuracy_std']:.2f}"
+    assert every.title == "All pairs of a set"
+    assert all(len(row) == len(every.columns) for _, _, rows in every.groups for row in rows)
+
+
+def test_benchmarks_that_some_models_lack():
+    one = RunData("one", results={"a": {"metrics": {"accuracy": 0.5, "eer": None}}})
+    two = RunData("two", results={"b": {"metrics": {"eer": 0.25, "new": 1.0}}})
+    (table,) = result_tables([one, two])
+    assert table.columns == ("Model", "Accuracy, folds", "EER", "new")
+    assert [[c.text for c in row] for _, _, rows in table.groups for row in rows] == [
+        ["one", "50.00", "", ""],
+        ["two", "", "25.00", "100.00"],
+    ]
+
+
+def test_settings_that_differ(runs):
+    table = differing_settings(runs)
+    rows = {row[0].text: [c.text for c in row[1:]] for _, _, rows in table.groups for row in rows}
+    assert rows == {
+        "loss.unpg": ["null", "not set"],
+        "loss.unpg.r": ["not set", "1.5"],
+        "loss.unpg.start": ["not set", "8"],
+    }
+    assert differing_settings(runs[:1]) is None
+    assert differing_settings([runs[0], dataclasses.replace(runs[0], name="twin")]) is None
+
+
+def test_facts_tell_faults_and_unfinished_runs(runs):
+    table = run_facts([runs[1], dataclasses.replace(runs[0], summary={}, finished=False)])
+    rows = {row[0].text: [c.text for c in row[1:]] for _, _, rows in table.groups for row in rows}
+    assert rows["unreadable images"] == ["1", "0"]
+    assert rows["parameters"] == ["1,234,567", ""]
+    assert rows["state"] == ["", "not finished: there is no summary.json"]
+    assert run_facts([RunData("x")]) is None
+
+
+def test_own_ids_reach_every_reference():
+    svg = '<svg><clipPath id="a"/><g clip-path="url(#a)"/><use xlink:href="#a"/><use href="#other"/></svg>'
+    found = own_ids(svg, "f1-")
+    assert 'id="f1-a"' in found
+    assert "url(#f1-a)" in found
+    assert 'xlink:href="#f1-a"' in found
+    assert 'href="#other"' in found
+
+
+def test_drawings_of_extreme_data():
+    perfect = Roc.from_scores([1.0, 0.0], [True, False])
+    assert curve({"only": (0, perfect)}, "c").svg.startswith('<svg role="img" aria-label="c"')
+    flat = lines([Line(f"line {i}", *([[1.0]] * 2), style=i) for i in range(12)], "many", x="x", y="y", log_y=True)
+    assert flat.svg.count("line 11") == 1
+
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (found := shutil.which(name))),
+    None,
+)
+
+# In a frame, since the browser's own window cannot be as narrow as a phone.
+FRAME = """<!DOCTYPE html><title>waiting</title>
+<iframe src="copy.html" style="border:0;width:{width}px;height:900px"></iframe>
+<script>addEventListener("message", e => {{ document.title = e.data }})</script>"""
+
+PROBE = """<script>addEventListener("load", () => {
+  const wide = [...document.querySelectorAll("body *")].filter(e =>
+    !e.closest(".scroll > *, pre > *, svg > *") && e.getBoundingClientRect().right > innerWidth + 0.5);
+  const small = [...document.querySelectorAll("figure svg text")].map(e => e.getBoundingClientRect().height);
+  parent.postMessage([innerWidth, document.documentElement.scrollWidth, Math.min(...small).toFixed(1),
+    document.querySelectorAll("figure svg").length, wide.map(e => e.tagName).join(",")].join(" "), "*");
+})</script></body>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: install it to check the page's layout")
+@pytest.mark.parametrize("width", [390, 1200])
+def test_nothing_overflows_in_a_browser(page, tmp_path, width):
+    text = page.read_text(encoding="utf-8")
+    (tmp_path / "copy.html").write_text(text.replace("</body>", PROBE), encoding="utf-8")
+    (tmp_path / "frame.html").write_text(FRAME.format(width=width), encoding="utf-8")
+    shown = subprocess.run(
+        [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=4000",
+            f"--window-size={max(width, 500) + 60},1000",
+            "--dump-dom",
+            (tmp_path / "frame.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+    title = re.search("<title>(.*?)</title>", shown)[1]
+    inner, scroll, text_height, drawings, *wide = title.split(" ")
+    assert int(inner) == width
+    assert int(scroll) <= width
+    assert wide == [""]
+    assert int(drawings) >= 15
+    assert float(text_height) >= 8  # pixels, line height of the smallest label
