@@ -7,8 +7,7 @@ from torch import Tensor
 
 from unpg.errors import ConfigError
 from unpg.margins import Margin
-from unpg.pairs import Pairs
-from unpg.similarity import log_add_exp, softplus
+from unpg.similarity import Pairs, log_add_exp, softplus
 
 __all__ = ["Aggregated", "Softmax"]
 

@@ -4,15 +4,18 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from unpg.cli.model_option import open_model, presets
 from unpg.data import ImageSet
-from unpg.embed import FLIPS, Model, embed
-from unpg.evaluate import BASELINES, Benchmark, EmbedFunction, Result, open_benchmark, save_results
+from unpg.embed import FLIPS, Model
+from unpg.embed.memory import keep_freed_memory
+from unpg.evaluate import BASELINES, Benchmark, EmbedFunction, Result, embedder, open_benchmark, save_results
 from unpg.evaluate.verification import FOLD_RULES
 
 __all__ = ["run"]
@@ -43,11 +46,13 @@ def run(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--out", help="folder for results.json and the scores (default: only print)")
     parser.add_argument("--name", help="what to call the model (default: the file's or folder's name)")
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=32, help="images at once (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="threads that decode images")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     found = parser.parse_args(list(arguments))
     console = Console()
+    if found.device == "cpu":
+        keep_freed_memory()
     model = open_model(found.model, found.import_as)
     name = found.name or Path(found.model).stem
     benchmarks = [open_benchmark(b, found.data) for b in found.benchmark]
@@ -64,19 +69,17 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _embedder(model: Model, found: argparse.Namespace, benchmark: Benchmark, console: Console) -> EmbedFunction:
-    def embedded(images: ImageSet):  # type: ignore[no-untyped-def]
+    def embedded(images: ImageSet) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task(f"embedding {benchmark.name}", total=len(images))
-            embeddings = embed(
+            return embedder(
                 model,
-                images,
                 flip=found.flip,
                 batch_size=found.batch_size,
                 device=found.device,
                 workers=found.workers,
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )
-        return embeddings.vectors, embeddings.norms
+            )(images)
 
     return embedded
 

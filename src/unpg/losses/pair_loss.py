@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from unpg.aggregate import Softmax
 from unpg.errors import ConfigError, ShapeError
 from unpg.margins import Margin
-from unpg.pairs import PairGenerator, Pairs, UnifiedPairs
-from unpg.similarity import normalize
+from unpg.pairs import PairGenerator, UnifiedPairs
+from unpg.similarity import Pairs, normalize
 
 __all__ = ["LossOutput", "PairLoss", "effective_rank"]
 

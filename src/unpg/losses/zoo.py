@@ -9,8 +9,9 @@ from unpg.heads import FullHead
 from unpg.losses.pair_loss import PairLoss
 from unpg.margins import Additive, Angular, Magnitude, Margin, NoMargin
 from unpg.margins.angular import Tail
-from unpg.pairs import BatchPairs, BoxWhisker, ClassPairs, Scope, UnifiedPairs, Weight, as_weight
+from unpg.pairs import BatchPairs, BoxWhisker, ClassPairs, Scope, UnifiedPairs
 from unpg.registry import Registry
+from unpg.similarity import Weight, as_weight
 
 __all__ = ["LOSSES", "arcface", "cosface", "magface", "normface", "unpg"]
 
@@ -86,7 +87,7 @@ def unpg(
         r: Whisker length; inf keeps every pair.
         scope: ``batch`` (the authors): all anchors share the batch's negatives; ``anchor``: each its own row.
         weight: w, a number (1 is the paper, 0 is ``base`` exactly), ``"balanced"``, or a rule of
-            :mod:`unpg.pairs.weight`, such as a schedule.
+            :mod:`unpg.similarity.weight`, such as a schedule.
 
     Source: Jung et al. 2022, arXiv 2203.11593.
     """

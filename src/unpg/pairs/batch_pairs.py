@@ -6,9 +6,8 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from unpg.errors import ConfigError
-from unpg.pairs.base import Negatives, Pairs
 from unpg.pairs.noise import Filter, KeepAll
-from unpg.similarity import DifferentLabel, EachPairOnce, SameLabel, SimilaritySet
+from unpg.similarity import DifferentLabel, EachPairOnce, Negatives, Pairs, SameLabel, SimilaritySet
 
 __all__ = ["BatchPairs", "Scope"]
 

@@ -5,8 +5,7 @@ from torch import Tensor, nn
 
 from unpg.errors import DataError, ShapeError
 from unpg.heads import FullHead
-from unpg.pairs.base import Negatives, Pairs
-from unpg.similarity import NotOwnClass, OwnClassSet, SimilaritySet, normalize
+from unpg.similarity import Negatives, NotOwnClass, OwnClassSet, Pairs, SimilaritySet, normalize
 
 __all__ = ["ClassPairs"]
 

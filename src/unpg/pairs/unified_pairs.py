@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from unpg.pairs.base import PairGenerator, Pairs
-from unpg.pairs.weight import Weight
+from unpg.pairs.base import PairGenerator
+from unpg.similarity import Pairs, Weight
 
 __all__ = ["UnifiedPairs"]
 

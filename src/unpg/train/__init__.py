@@ -1,7 +1,7 @@
 """Training: one configuration in, one run folder out."""
 
 from unpg.train.config import EvaluationConfig, OptimConfig, SamplerConfig, TrainConfig, UnpgConfig
-from unpg.train.loop import train
+from unpg.train.loop import Trained, TrainingError, train
 from unpg.train.setup import Setup, prepare
 from unpg.train.summary import RunSummary
 
@@ -12,6 +12,8 @@ __all__ = [
     "SamplerConfig",
     "Setup",
     "TrainConfig",
+    "Trained",
+    "TrainingError",
     "UnpgConfig",
     "prepare",
     "train",

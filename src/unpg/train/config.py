@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unpg.errors import ConfigError
-from unpg.pairs import Balanced, Constant, Scheduled, Scope, Share, Weight
+from unpg.pairs import Scope
+from unpg.similarity import Balanced, Constant, Scheduled, Share, Weight
 from unpg.transforms.augment import Augment
 from unpg.transforms.tensor import Preprocessing
 

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from unpg.config import from_dict, read_yaml, to_dict, write_yaml
 from unpg.data import Batch, Loader
-from unpg.embed import embed
+from unpg.embed import Model
 from unpg.errors import ConfigError, UnpgError
-from unpg.evaluate import Result, save_results
+from unpg.evaluate import Result, embedder, save_results
 from unpg.export import save_model
-from unpg.losses import LossOutput, effective_rank
+from unpg.losses import LossOutput, PairLoss, effective_rank
 from unpg.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from unpg.train.config import TrainConfig
 from unpg.train.faults import write_faults
@@ -31,7 +31,7 @@ from unpg.train.picture import similarity_picture
 from unpg.train.setup import Setup, prepare, resolve
 from unpg.train.summary import RunSummary, environment
 
-__all__ = ["TrainingError", "train"]
+__all__ = ["Trained", "TrainingError", "train"]
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _PICTURE_BATCHES = 8
@@ -41,7 +41,24 @@ class TrainingError(UnpgError):
     """Training cannot go on."""
 
 
-def train(config: TrainConfig, run: Path, *, resume: bool = False, console: Console | None = None) -> RunSummary:
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a run gives back, besides its folder.
+
+    Attributes:
+        summary: As in ``summary.json``.
+        model: The trained network with its preprocessing, as in ``model.safetensors``.
+        loss: Holds the class weights.
+        judged: The results of the last evaluation.
+    """
+
+    summary: RunSummary
+    model: Model
+    loss: PairLoss
+    judged: tuple[Result, ...]
+
+
+def train(config: TrainConfig, run: Path, *, resume: bool = False, console: Console | None = None) -> Trained:
     """Train, evaluate, and leave everything in the run folder.
 
     Args:
@@ -91,7 +108,7 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False, console: Cons
     )
     summary.write(run / "summary.json")
     console.print(summary.table())
-    return summary
+    return Trained(summary, setup.model, setup.loss, tuple(results))
 
 
 class _Trainer:
@@ -204,15 +221,9 @@ class _Trainer:
 
     def evaluate(self) -> list[Result]:
         """Judge the network as it is on every benchmark."""
-        setup, config = self.setup, self.config
-        results = []
-        for benchmark in setup.benchmarks:
-
-            def embedded(images: Any) -> Any:
-                found = embed(setup.model, images, flip=config.evaluation.flip, batch_size=config.evaluation.batch_size)
-                return found.vectors, found.norms
-
-            results.append(benchmark.run(embedded))
+        setup, options = self.setup, self.config.evaluation
+        embed = embedder(setup.model, flip=options.flip, batch_size=options.batch_size)
+        results = [benchmark.run(embed) for benchmark in setup.benchmarks]
         if results:
             shown = {result.benchmark: result.metrics() for result in results}
             self.log.write("evaluation", self.step, self.step / setup.steps_per_epoch, results=shown)

@@ -12,6 +12,7 @@ import torch
 from unpg.backbones import BACKBONES
 from unpg.data import ImageSet, PKSampler, Sampler, UniformSampler, split_identities
 from unpg.data.source import SOURCES
+from unpg.embed.memory import keep_freed_memory
 from unpg.embed.model import Model
 from unpg.errors import ConfigError
 from unpg.evaluate import AllPairsBenchmark, Benchmark, data_root, open_benchmark
@@ -84,6 +85,8 @@ def prepare(config: TrainConfig) -> Setup:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = _device(config.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     images: ImageSet = _build(SOURCES, _located(config.data))
     held_out: ImageSet | None = None
     if config.hold_out > 0:

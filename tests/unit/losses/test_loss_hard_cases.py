@@ -9,7 +9,8 @@ from unpg.aggregate import Softmax
 from unpg.errors import ConfigError, DataError, ShapeError
 from unpg.losses import LOSSES, PairLoss, arcface, cosface, effective_rank, unpg
 from unpg.margins import NoMargin
-from unpg.pairs import Balanced, BatchPairs, Constant, Scheduled, Share
+from unpg.pairs import BatchPairs
+from unpg.similarity import Balanced, Constant, Scheduled, Share
 
 CLASSES, DIM = 6, 8
 

@@ -33,10 +33,11 @@ UNPG = {"r": 1.5, "weight": "balanced", "start_epoch": 1, "ramp_epochs": 0.5}
 
 @pytest.mark.parametrize("unify", [None, UNPG])
 def test_a_run_learns_and_leaves_everything(tiny, tmp_path, unify):
-    summary = train(
+    trained = train(
         tiny(epochs=6, unpg=unify, hold_out=0.25, evaluation={"benchmarks": ["held-out"], "every_epochs": 3}),
         tmp_path / "run",
     )
+    summary = trained.summary
     run = tmp_path / "run"
     names = {path.name for path in run.iterdir()}
     assert {"config.yaml", "metrics.jsonl", "checkpoints", "model.safetensors", "results.json", "scores"} < names
@@ -135,7 +136,7 @@ def test_an_unreadable_image_is_replaced_counted_and_listed(tiny, patterns, tmp_
     broken = tmp_path / "data" / "id3" / "5.png"
     broken.write_bytes(broken.read_bytes()[:200])
     config = tiny(epochs=1, data={"kind": "folder", "roots": str(tmp_path / "data")})
-    summary = train(config, tmp_path / "run")
+    summary = train(config, tmp_path / "run").summary
     assert summary.unreadable == 1
     fault = json.loads((tmp_path / "run" / "faults.jsonl").read_text())
     assert fault["name"] == str(broken)
@@ -238,5 +239,5 @@ def test_settings_that_do_not_fit(tiny, tmp_path, changes, message):
 def test_data_root_is_put_in_place_of_its_variable(tiny, patterns, tmp_path, monkeypatch):
     monkeypatch.setenv("UNPG_DATA", str(patterns.parent))
     config = tiny(epochs=1, data={"kind": "folder", "roots": f"$UNPG_DATA/{patterns.name}"})
-    assert train(config, tmp_path / "run").identities == 8
+    assert train(config, tmp_path / "run").summary.identities == 8
     assert "$UNPG_DATA" in (tmp_path / "run" / "config.yaml").read_text()

@@ -1,0 +1,19 @@
+"""Backbone and data to embeddings, in memory and on disk."""
+
+from unpg.embed.cache import cached_embed
+from unpg.embed.digest import embedding_key, weights_digest
+from unpg.embed.embed import FLIPS, Flip, embed, normalize
+from unpg.embed.embeddings import Embeddings
+from unpg.embed.model import Model
+
+__all__ = [
+    "FLIPS",
+    "Embeddings",
+    "Flip",
+    "Model",
+    "cached_embed",
+    "embed",
+    "embedding_key",
+    "normalize",
+    "weights_digest",
+]
