@@ -1,0 +1,35 @@
+"""Faces rendered from parameters: no weights, no photographs, nobody's face.
+
+A shaded 3-D surface with a depth buffer, in batched torch. :class:`SyntheticFaces` is a set of labelled images;
+:func:`render` draws one :class:`Identity` per :class:`View`.
+"""
+
+from unpg.data.synthetic.faces import SyntheticFaces
+from unpg.data.synthetic.factors import (
+    Background,
+    Camera,
+    Expression,
+    Light,
+    Pose,
+    Variation,
+    View,
+    sample_view,
+)
+from unpg.data.synthetic.identity import Identity, sample_identity
+from unpg.data.synthetic.picture import Picture, render
+
+__all__ = [
+    "Background",
+    "Camera",
+    "Expression",
+    "Identity",
+    "Light",
+    "Picture",
+    "Pose",
+    "SyntheticFaces",
+    "Variation",
+    "View",
+    "render",
+    "sample_identity",
+    "sample_view",
+]

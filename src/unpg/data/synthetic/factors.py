@@ -1,0 +1,212 @@
+"""How it is seen: the factors of a view that do not change who it is.
+
+Axes: x to the right of the picture, y up, z toward the camera. Angles are in degrees.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from unpg.data.synthetic.parameters import Bounded, Draws, bounded
+from unpg.errors import ConfigError
+
+__all__ = ["Background", "Camera", "Expression", "Light", "Pose", "Range", "Variation", "View", "sample_view"]
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Pose(Bounded):
+    """The turn of the head, in degrees: roll first, then pitch, then yaw (about the vertical).
+
+    A positive yaw turns the nose to the right of the picture, a positive pitch lifts it, a positive roll tilts the
+    head clockwise in the picture (alignment takes most of the roll out again).
+    """
+
+    yaw: float = bounded(0.0, -90.0, 90.0)
+    pitch: float = bounded(0.0, -60.0, 60.0)
+    roll: float = bounded(0.0, -90.0, 90.0)
+
+
+@dataclass(frozen=True)
+class Light(Bounded):
+    """One far light, and the light that comes from everywhere.
+
+    The light stands at ``azimuth`` degrees to the right of the picture (180 is behind the head) and ``elevation``
+    degrees up. ``intensity`` and ``ambient`` are radiances relative to a white, fully lit surface; ``warmth`` runs
+    from -1 (blue) to 1 (orange), ``tint`` from -1 (magenta) to 1 (green).
+    """
+
+    azimuth: float = bounded(0.0, -180.0, 180.0)
+    elevation: float = bounded(30.0, -90.0, 90.0)
+    intensity: float = bounded(0.8, 0.0, 4.0)
+    ambient: float = bounded(0.35, 0.0, 4.0)
+    warmth: float = bounded(0.0, -1.0, 1.0)
+    tint: float = bounded(0.0, -1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Expression(Bounded):
+    """Movement of the face, each from rest (0) to full (1); ``smile`` below 0 pulls the corners down.
+
+    ``gaze_x`` and ``gaze_y`` turn the eyes, -1 to 1, to the right of the picture and up.
+    """
+
+    smile: float = bounded(0.0, -1.0, 1.0)
+    mouth_open: float = bounded(0.0, 0.0, 1.0)
+    brow_raise: float = bounded(0.0, -1.0, 1.0)
+    eye_closure: float = bounded(0.0, 0.0, 1.0)
+    gaze_x: float = bounded(0.0, -1.0, 1.0)
+    gaze_y: float = bounded(0.0, -1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Camera(Bounded):
+    """What the camera and the aligner add.
+
+    Args:
+        distance: From the head's center, in centimeters; near cameras make large noses.
+        exposure: Photographic stops.
+        contrast: Slope of the tone curve around middle gray.
+        saturation: 0 is gray, 1 is as lit.
+        blur: Standard deviation in pixels of a 112 x 112 picture (scaled with other sizes).
+        noise: Standard deviation in gray levels (0..255).
+        shift_x, shift_y: Error of the aligner in pixels of a 112 x 112 picture (scaled with other sizes).
+        scale: Error of the aligner, a factor.
+        turn: Error of the aligner in degrees.
+    """
+
+    distance: float = bounded(120.0, 30.0, 1000.0)
+    exposure: float = bounded(0.0, -4.0, 4.0)
+    contrast: float = bounded(1.0, 0.2, 2.0)
+    saturation: float = bounded(1.0, 0.0, 2.0)
+    blur: float = bounded(0.4, 0.0, 4.0)
+    noise: float = bounded(0.0, 0.0, 64.0)
+    shift_x: float = bounded(0.0, -40.0, 40.0)
+    shift_y: float = bounded(0.0, -40.0, 40.0)
+    scale: float = bounded(1.0, 0.5, 2.0)
+    turn: float = bounded(0.0, -45.0, 45.0)
+
+
+@dataclass(frozen=True)
+class Background(Bounded):
+    """What is behind the person, and what the person wears (clothes belong to the day, not to the person).
+
+    Colors are linear, 0..1. ``pattern`` is the contrast of the pattern behind, whose shape is drawn from ``phase``.
+    """
+
+    red: float = bounded(0.2, 0.0, 1.0)
+    green: float = bounded(0.2, 0.0, 1.0)
+    blue: float = bounded(0.2, 0.0, 1.0)
+    pattern: float = bounded(0.5, 0.0, 1.0)
+    phase: float = bounded(0.0, 0.0, 1.0)
+    cloth_red: float = bounded(0.2, 0.0, 1.0)
+    cloth_green: float = bounded(0.2, 0.0, 1.0)
+    cloth_blue: float = bounded(0.25, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture of somebody: all factors but the identity. ``noise_seed`` keys the noise of the pixels."""
+
+    pose: Pose = field(default_factory=Pose)
+    light: Light = field(default_factory=Light)
+    expression: Expression = field(default_factory=Expression)
+    camera: Camera = field(default_factory=Camera)
+    background: Background = field(default_factory=Background)
+    noise_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Variation:
+    """From which range (low, high) each factor is drawn, evenly unless said otherwise. Equal ends hold it fixed.
+
+    Yaw, pitch and roll, and the errors of the aligner, are drawn as the mean of two even draws, so that the
+    middle is more frequent. Expressions are drawn as the square of an even draw on each side of zero: most faces
+    are near rest. Names are those of the factors.
+    Background and clothes are near gray more often than colorful.
+
+    Raises:
+        ConfigError: A range is reversed, or leaves the limits of its factor.
+    """
+
+    yaw: Range = (-50.0, 50.0)
+    pitch: Range = (-20.0, 20.0)
+    roll: Range = (-20.0, 20.0)
+    azimuth: Range = (-100.0, 100.0)
+    elevation: Range = (-20.0, 70.0)
+    intensity: Range = (0.35, 1.1)
+    ambient: Range = (0.15, 0.55)
+    warmth: Range = (-0.7, 0.7)
+    tint: Range = (-0.3, 0.3)
+    smile: Range = (-0.4, 1.0)
+    mouth_open: Range = (0.0, 0.7)
+    brow_raise: Range = (-0.6, 0.8)
+    eye_closure: Range = (0.0, 0.6)
+    gaze_x: Range = (-0.8, 0.8)
+    gaze_y: Range = (-0.4, 0.4)
+    distance: Range = (60.0, 250.0)
+    exposure: Range = (-0.5, 1.1)
+    contrast: Range = (0.75, 1.15)
+    saturation: Range = (0.6, 1.2)
+    blur: Range = (0.3, 0.9)
+    noise: Range = (0.5, 6.0)
+    shift_x: Range = (-2.0, 2.0)
+    shift_y: Range = (-2.0, 2.0)
+    scale: Range = (0.96, 1.04)
+    turn: Range = (-3.0, 3.0)
+    red: Range = (0.01, 0.8)
+    green: Range = (0.01, 0.8)
+    blue: Range = (0.01, 0.8)
+    pattern: Range = (0.0, 1.0)
+    phase: Range = (0.0, 1.0)
+    cloth_red: Range = (0.01, 0.7)
+    cloth_green: Range = (0.01, 0.7)
+    cloth_blue: Range = (0.01, 0.7)
+
+    def __post_init__(self) -> None:
+        limits: dict[str, tuple[float, float]] = {}
+        for part in _PARTS.values():
+            limits |= part.limits()
+        for f in dataclasses.fields(self):
+            given = getattr(self, f.name)
+            low, high = limits[f.name]
+            if not (isinstance(given, (tuple, list)) and len(given) == 2 and low <= given[0] <= given[1] <= high):
+                raise ConfigError(
+                    f"Variation.{f.name} must be a range (low, high) within {low} to {high}, got {given!r}."
+                )
+            object.__setattr__(self, f.name, (float(given[0]), float(given[1])))
+
+
+_PARTS: dict[str, type[Bounded]] = {
+    "pose": Pose,
+    "light": Light,
+    "expression": Expression,
+    "camera": Camera,
+    "background": Background,
+}
+_CENTRAL = frozenset({"yaw", "pitch", "roll", "shift_x", "shift_y", "scale", "turn"})
+_AT_REST = frozenset(Expression.limits()) - {"gaze_x", "gaze_y"}
+
+
+def sample_view(variation: Variation, seed: int, identity: int, view: int) -> View:
+    """View number ``view`` of person number ``identity``: a pure function of the arguments."""
+    draws = Draws(seed, identity, view)
+
+    def draw(part: str, name: str) -> float:
+        low, high = getattr(variation, name)
+        u = draws.uniform(part, name)
+        if name in _CENTRAL:
+            u = 0.5 * (u + draws.uniform(part, name, "again"))
+        elif name in _AT_REST and low <= 0.0 <= high:
+            signed = low + (high - low) * u
+            end = high if signed > 0 else low
+            return signed * (signed / end) if end else 0.0
+        elif part == "background" and name.endswith(("red", "green", "blue")):
+            # Most surfaces are near gray: the colors share half of their draw. The square makes linear light even
+            # to the eye.
+            shared = draws.uniform(part, name.rpartition("_")[0])
+            u = (0.5 * (u + shared)) ** 2
+        return float(low + (high - low) * u)
+
+    drawn = {part: kind(**{name: draw(part, name) for name in kind.limits()}) for part, kind in _PARTS.items()}
+    return View(**drawn, noise_seed=draws.word("noise") >> 33)  # type: ignore[arg-type]

@@ -1,0 +1,113 @@
+"""Triangles to pixels, with a depth buffer, in plain torch.
+
+Axes: b pictures, v vertices, t triangles, h x w pixels. Pixel centers are at whole numbers: the top left one at (0, 0).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Fragments", "rasterize"]
+
+
+class Fragments(NamedTuple):
+    """What the covered pixels see, n of them over all pictures, in order.
+
+    pixel: (n,) int64, picture * h * w + row * w + column.
+    picture: (n,) int64.
+    triangle: (n,) int64, index into the triangles.
+    corners: three (n,) int64, indices of its corners into the points of all pictures (b * v).
+    weights: three (n,) float32, perspective-correct barycentric weights of the corners.
+    nearness: (n,) float32, 1 / depth.
+    """
+
+    pixel: Tensor
+    picture: Tensor
+    triangle: Tensor
+    corners: list[Tensor]
+    weights: list[Tensor]
+    nearness: Tensor
+
+
+def rasterize(
+    x: Tensor, y: Tensor, nearness: Tensor, triangles: Tensor, two_sided: Tensor, size: tuple[int, int]
+) -> Fragments:
+    """Which triangle is nearest at each pixel center.
+
+    The depth buffer holds integers, the bits of 1 / depth above the number of the triangle: the winner is a maximum of
+    integers, so it does not depend on the order in which triangles (or threads) come.
+
+    Args:
+        x: (b, v) float32, columns of the points in pixels.
+        y: (b, v) float32, their rows.
+        nearness: (b, v) float32, 1 / depth > 0, which is linear on the screen.
+        triangles: (t, 3) int64. The front is where the corners run clockwise in the picture (row axis down).
+        two_sided: (t,) bool: seen from behind, too.
+        size: (height, width) of the picture.
+    """
+    height, width = size
+    (b, v), t = x.shape, len(triangles)
+    device = x.device
+    picture = torch.arange(b, device=device)[:, None]
+    numbers = [(triangles[:, k][None] + v * picture).reshape(-1) for k in range(3)]
+    flat = [a.reshape(-1) for a in (x, y, nearness)]
+    (x0, x1, x2), (y0, y1, y2) = ([c.index_select(0, k) for k in numbers] for c in flat[:2])
+    area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
+    left = torch.minimum(torch.minimum(x0, x1), x2).ceil_().clamp_(0, width)
+    top = torch.minimum(torch.minimum(y0, y1), y2).ceil_().clamp_(0, height)
+    right = torch.maximum(torch.maximum(x0, x1), x2).floor_().clamp_(-1, width - 1)
+    bottom = torch.maximum(torch.maximum(y0, y1), y2).floor_().clamp_(-1, height - 1)
+    columns = right.sub_(left).add_(1)
+    rows = bottom.sub_(top).add_(1)
+    seen = (area > 1e-9).logical_or_((area < -1e-9).logical_and_(two_sided.repeat(b)))
+    some = seen.logical_and_(columns > 0).logical_and_(rows > 0).nonzero()[:, 0]
+    x0, x1, x2, y0, y1, y2, area, left, top, columns, rows = (
+        c.index_select(0, some) for c in (x0, x1, x2, y0, y1, y2, area, left, top, columns, rows)
+    )
+    n0, n1, n2 = (flat[2].index_select(0, k.index_select(0, some)) for k in numbers)
+    # Barycentric weights 1 and 2, and the nearness, are linear in (column, row) relative to the first corner.
+    over = 1.0 / area
+    a1, b1, a2, b2 = (y2 - y0) * over, (x0 - x2) * over, (y0 - y1) * over, (x1 - x0) * over
+    first_pixel = (some // t) * (height * width) + (top * width + left).long()
+    left, top = left - x0, top - y0
+    count = (columns * rows).long()
+    which = torch.repeat_interleave(torch.arange(len(some), device=device), count)
+    start = (count.cumsum(0) - count).index_select(0, which)
+    local = torch.arange(len(which), device=device).sub_(start).float()
+    left, top, columns, a1, b1, a2, b2, n0, n1, n2 = (
+        c.index_select(0, which) for c in (left, top, columns, a1, b1, a2, b2, n0, n1 - n0, n2 - n0)
+    )
+    row = ((local + 0.5) / columns).floor_()
+    column = local.sub_(row * columns)
+    dx, dy = column + left, row + top
+    w1 = a1.mul_(dx).add_(b1.mul_(dy))
+    w2 = a2.mul_(dx).add_(b2.mul_(dy))
+    slack = -1e-4  # neighbors overlap by a hair, so that no pixel falls between them
+    inside = (torch.minimum(w1, w2) >= slack).logical_and_(w1 + w2 <= 1 - slack)
+    near = n0.add_(n1.mul_(w1)).add_(n2.mul_(w2)).clamp_(min=1e-6)
+    key = (near.view(torch.int32).long() << 32).bitwise_or_(which).mul_(inside)
+    pixel = row.mul_(width).add_(column).long().add_(first_pixel.index_select(0, which))
+    buffer = torch.zeros(b * height * width, dtype=torch.int64, device=device)
+    buffer.scatter_reduce_(0, pixel, key, "amax")
+    covered = buffer.nonzero()[:, 0]
+    buffer = buffer.index_select(0, covered)
+    owner = some.index_select(0, buffer & 0xFFFFFFFF)
+    corners = [k.index_select(0, owner) for k in numbers]
+    places = [[c.index_select(0, k) for c in flat] for k in corners]
+    weights = _weights(covered % (height * width), width, places)
+    near = (buffer >> 32).to(torch.int32).view(torch.float32)
+    return Fragments(covered, covered // (height * width), owner % t, corners, weights, near)
+
+
+def _weights(pixel: Tensor, width: int, corners: list[list[Tensor]]) -> list[Tensor]:
+    """Perspective-correct weights, three (n,), of pixels (n,) in triangles of three corners (column, row, nearness)."""
+    (x0, y0, n0), (x1, y1, n1), (x2, y2, n2) = corners
+    dx, dy = (pixel % width).float() - x0, (pixel // width).float() - y0
+    area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
+    w1 = (((y2 - y0) * dx - (x2 - x0) * dy) / area).clamp_(0, 1)
+    w2 = (((x1 - x0) * dy - (y1 - y0) * dx) / area).clamp_(0, 1)
+    w0 = (1 - w1 - w2).clamp_(min=0) * n0
+    w1, w2 = w1 * n1, w2 * n2
+    total = w0 + w1 + w2
+    return [w0 / total, w1 / total, w2 / total]

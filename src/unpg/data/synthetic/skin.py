@@ -1,0 +1,303 @@
+"""The colors of a head: skin, lips, eyes, brows, beard, hair, clothes, as formulas of the place on the head.
+
+They are evaluated per pixel, not stored in textures: sharp at every size. Units are centimeters at rest, as in
+:mod:`unpg.data.synthetic.surface`; colors are linear RGB. Axes: n pixels, of all pictures together; a color is a triple
+of (n,).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from unpg.data.synthetic.parameters import PerPixel
+from unpg.data.synthetic.surface import bell, step, swing
+
+__all__ = ["Color", "Paint", "paint_hair", "paint_skin"]
+
+Color = tuple[Tensor, Tensor, Tensor]
+
+
+class Paint(NamedTuple):
+    """What shading needs to know of n pixels: ``color``, and ``gloss`` and ``eye`` (n,), 0..1."""
+
+    color: Color
+    gloss: Tensor
+    eye: Tensor
+
+
+class _Spot(NamedTuple):
+    """The pixels (n of them) that one feature is painted on, and what is there so far."""
+
+    p: PerPixel
+    x: Tensor
+    y: Tensor
+    z: Tensor
+    front: Tensor
+    scalp: Tensor
+    soft: Tensor
+    color: Color
+    gloss: Tensor
+    eye: Tensor
+
+
+class _Canvas:
+    """Color, gloss and eye (5, n) of the pixels so far, and where (6, n) they are on the head."""
+
+    def __init__(self, values: Tensor, places: Tensor, p: PerPixel) -> None:
+        self.values, self._places, self._p = values, places, p
+
+    def paint(self, feature: Callable[[_Spot], Paint], where: Tensor) -> None:
+        """Let ``feature`` repaint the pixels at ``where`` (n,) bool."""
+        index = where.nonzero()[:, 0]
+        if len(index) == 0:
+            return
+        x, y, z, front, scalp, soft = self._places.index_select(1, index)
+        r, g, b, gloss, eye = self.values.index_select(1, index)
+        made = feature(_Spot(self._p.select(index), x, y, z, front, scalp, soft, (r, g, b), gloss, eye))
+        self.values.index_copy_(1, index, torch.stack([*made.color, made.gloss, made.eye]))
+
+
+def _named(p: PerPixel, name: str) -> Color:
+    return p[f"{name}_r"], p[f"{name}_g"], p[f"{name}_b"]
+
+
+def _over(base: Color, top: tuple[Tensor | float, Tensor | float, Tensor | float], alpha: Tensor) -> Color:
+    r, g, b = (a + alpha * (c - a) for a, c in zip(base, top, strict=True))
+    return r, g, b
+
+
+def _scale(color: Color, factor: Tensor) -> Color:
+    return color[0] * factor, color[1] * factor, color[2] * factor
+
+
+def _flush(color: Color, blood: Tensor) -> Color:
+    return color[0] * (1.0 + 0.12 * blood), color[1] * (1.0 - 0.55 * blood), color[2] * (1.0 - 0.5 * blood)
+
+
+def _edge(inside: Tensor, soft: Tensor) -> Tensor:
+    """Coverage of an area whose border is ``inside`` centimeters away, smeared over ``soft`` centimeters."""
+    return step(-0.5, 0.5, inside / soft)
+
+
+def _spots(x: Tensor, y: Tensor, z: Tensor, phase: Tensor) -> Tensor:
+    """Irregular spots, about -1..1, near 0.5 cm wide: waves that do not repeat within a head."""
+    a = swing(1.16 * x + 0.49 * y + 2.7 * phase) * swing(0.97 * y - 0.43 * z + 4.6 * phase)
+    b = swing(1.89 * x - 0.91 * y + 6.5 * phase) * swing(1.54 * y + 0.68 * x + 1.8 * phase)
+    return 0.55 * a + 0.45 * b
+
+
+def paint_skin(p: PerPixel, x: Tensor, y: Tensor, z: Tensor, scalp: Tensor, pixel: Tensor) -> Paint:
+    """Skin, face and clothes.
+
+    Each feature is painted only at the pixels that it can reach; everywhere else it would change nothing.
+
+    Args:
+        p: Measures of the pixels.
+        x: Where on the head the pixels are, with ``y`` and ``z``, each (n,).
+        y: See ``x``.
+        z: See ``x``.
+        scalp: (n,), how far above the hairline that is.
+        pixel: (n,) or (1,), size of a pixel in centimeters.
+    """
+    front = step(2.0, 5.0, z)
+    y = y - p["sway"] * x / (3.0 + x.abs()) * 1.5
+    ax = x.abs()
+    color = _scale(_named(p, "skin"), 1.0 + 0.06 * _spots(x, y, z, p["texture"]))
+    color = _flush(color, (0.06 + 0.22 * p["redness"]) * bell(ax - 4.2, 1.5) * bell(y + 3.3, 1.4) * front)
+    gloss = 0.35 + 0.5 * bell(x, 1.0) * step(-6.0, -3.0, y)
+    soft = (pixel + 0.03).expand_as(x)
+    canvas = _Canvas(torch.stack([*color, gloss, torch.zeros_like(x)]), torch.stack([x, y, z, front, scalp, soft]), p)
+    mouth = p["mouth_y"]
+    faced = front > 0.0
+    lower = faced & (ax < 5.2) & (y < -2.0)
+    canvas.paint(_forehead, faced & (y > 2.2) & (y < 7.0) & (p["age"] > 0.3))
+    canvas.paint(_freckles, faced & (p["freckles"] > 0.0))
+    canvas.paint(_moles, faced & (p["mole_size"] + p["second_mole_size"] > 0.0))
+    canvas.paint(_beard, (y < -1.0) & (y > -12.0) & (z > -0.6) & (p["beard"] > 0.0))
+    canvas.paint(_nose, lower & (ax < 4.4) & (y > mouth - 1.3))
+    canvas.paint(_mustache, lower & (ax < 3.2) & (y > mouth) & (p["mustache"] > 0.0))
+    canvas.paint(_mouth, lower & (ax < 4.0) & (y > mouth - 3.6) & (y < mouth + 2.2))
+    canvas.paint(_brow, faced & (ax < 6.4) & (y > 0.0) & (y < 4.2))
+    canvas.paint(_eye, faced & ((ax - p["eye_x"] - 0.6).abs() < 3.0) & (y.abs() < 2.2))
+    canvas.paint(_clothes, y < -13.5)
+    canvas.paint(_hairline, scalp > -1.2)
+    r, g, b, gloss, eye = canvas.values
+    return Paint((r, g, b), gloss, eye)
+
+
+def _forehead(s: _Spot) -> Paint:
+    """Lines across the forehead: age, and raised brows."""
+    p, y = s.p, s.y
+    bent = 0.72 * y + 0.05 * swing(0.14 * s.x + 0.3 * p["texture"]) + 0.02 * swing(0.37 * s.x)
+    lines = bell(swing(bent) - 1.0, 0.22) * step(2.6, 3.6, y) * step(6.6, 5.2, y)
+    lines = lines * step(4.6, 2.5, s.x.abs() + 0.6 * swing(0.5 * y)) * s.front
+    amount = 0.4 * (p["age"] - 0.35).clamp(min=0.0) + 0.25 * p["brow_raise"].clamp(min=0.0) * p["age"]
+    return Paint(_scale(s.color, 1.0 - amount * lines), s.gloss, s.eye)
+
+
+def _freckles(s: _Spot) -> Paint:
+    dots = _spots(2.1 * s.x, 2.1 * s.y, 2.1 * s.z, s.p["texture"] + 0.37)
+    amount = 0.75 * s.p["freckles"] * step(0.25, 0.6, dots) * bell(s.y + 2.0, 2.0) * bell(s.x, 4.0) * s.front
+    return Paint(_scale(s.color, 1.0 - 0.55 * amount), s.gloss, s.eye)
+
+
+def _moles(s: _Spot) -> Paint:
+    color = s.color
+    for name in ("mole", "second_mole"):
+        size = s.p[f"{name}_size"]
+        dx, dy = s.x - 5.0 * s.p[f"{name}_x"], s.y + 4.0 - 5.0 * s.p[f"{name}_y"]
+        far = (dx.square() + dy.square()).sqrt()
+        mole = _edge(0.12 + 0.2 * size - far, s.soft) * step(0.0, 0.1, size) * s.front
+        color = _scale(color, 1.0 - 0.7 * mole)
+    return Paint(color, s.gloss, s.eye)
+
+
+def _nose(s: _Spot) -> Paint:
+    """Wings, nostrils and tip of the nose, and the folds from there to the mouth."""
+    p, front, ax, high = s.p, s.front, s.x.abs(), s.y - s.p["nose_y"]
+    color = _flush(s.color, (0.06 + 0.22 * p["redness"]) * bell(s.x, 0.8) * bell(high, 0.7))
+    along = (high / (p["mouth_y"] - 0.9 - p["nose_y"])).clamp(0.0, 1.0)
+    fold = ax - p["wing_x"] - 0.55 - (p["mouth_half"] - p["wing_x"] + 0.35) * along
+    fold = bell(fold, 0.14 + 0.5 * s.soft) * step(0.6, -0.2, high) * step(-1.0, 0.2, s.y - p["mouth_y"])
+    crease = bell(ax - p["wing_x"] - 0.28, 0.14 + 0.5 * s.soft) * bell(high + 0.05, 0.42)
+    lines = (0.04 + 0.34 * p["old"] + 0.2 * p["grin"]) * fold + 0.22 * crease
+    color = _scale(color, 1.0 - lines * front)
+    aside = ax - 0.52 * p["wing_x"]
+    hole = bell(aside, (0.22 + 0.03 * p["nostril_width"]) + 0.4 * s.soft)
+    hole = hole * bell(high + 0.55 - 0.15 * aside, 0.11 + 0.4 * s.soft)
+    return Paint(_scale(color, 1.0 - 0.65 * hole * front), s.gloss, s.eye)
+
+
+def _clothes(s: _Spot) -> Paint:
+    """Clothes begin at the base of the neck, with a collar that dips in front."""
+    p = s.p
+    cloth = step(0.1, -0.2, s.y + 14.8 + 1.3 * step(0.0, 5.0, s.z))
+    color = _over(s.color, (p["cloth_red"], p["cloth_green"], p["cloth_blue"]), cloth)
+    return Paint(color, s.gloss * (1.0 - cloth), s.eye)
+
+
+def _hairline(s: _Spot) -> Paint:
+    """Hair that lies on the skin, thin toward its edge."""
+    p = s.p
+    ragged = s.scalp + 0.22 * swing(1.9 * s.x + 0.3 * s.y + p["texture"]) * swing(0.9 * s.z + 1.3 * s.x)
+    alpha = step(-0.35, 0.55, ragged)
+    hair = paint_hair(p, s.x, s.y, s.z)
+    gloss = s.gloss + alpha * (hair.gloss - s.gloss)
+    return Paint(_over(s.color, hair.color, alpha), gloss, s.eye)
+
+
+def _grain(x: Tensor, y: Tensor) -> Tensor:
+    return 0.84 + 0.16 * swing(5.7 * x + 1.1 * y) * swing(1.9 * y - 2.3 * x)
+
+
+def _beard(s: _Spot) -> Paint:
+    """Beard on the jaw: from stubble (a tint) to full."""
+    p, y, ax = s.p, s.y, s.x.abs()
+    low = step(-11.8, -10.6, y) * step(-0.5, 1.5, s.z)
+    below = y - p["mouth_y"] + 0.2 - 0.75 * (ax - 2.0).clamp(min=0.0)
+    area = step(0.6, -0.5, below) * low + step(5.2, 5.8, ax) * step(-1.2, -3.0, y) * low
+    amount = (1.25 * p["beard"] * area.clamp(max=1.0) * _grain(s.x, y)).clamp(max=0.92)
+    return Paint(_over(s.color, _named(p, "hair"), amount), s.gloss * (1.0 - amount), s.eye)
+
+
+def _mustache(s: _Spot) -> Paint:
+    p, y, ax = s.p, s.y, s.x.abs()
+    lip = step(0.0, 0.35, y - p["mouth_y"] - 0.25 + 0.12 * ax) * step(0.1, -0.5, y - p["nose_y"] + 0.75 + 0.2 * ax)
+    amount = (1.4 * p["mustache"] * lip * step(3.0, 2.2, ax) * _grain(s.x, y) * s.front).clamp(max=0.92)
+    return Paint(_over(s.color, _named(p, "hair"), amount), s.gloss * (1.0 - amount), s.eye)
+
+
+def _mouth(s: _Spot) -> Paint:
+    """Lips, and between them the line of the mouth or, if open, teeth and darkness."""
+    p, y, front, soft = s.p, s.y, s.front, s.soft
+    u = s.x / p["mouth_half"]
+    au, uu = u.abs(), u.square()
+    arch = (1.0 - uu).clamp(min=-1.0)
+    rest = arch.clamp(min=0.0)
+    curve = p["mouth_y"] + p["corner_lift"] * uu.clamp(max=1.3)
+    gap = (p["drop"] + 0.32 * p["grin"]) * rest.sqrt()
+    high, low = curve + 0.25 * gap, curve - 0.75 * gap
+    bow = 0.14 * (1.0 + p["lip_bow"]) * (bell(au - 0.28, 0.16) - 0.8 * bell(u, 0.10))
+    above = (0.50 + 0.30 * p["upper_lip"]) * (1.0 - 0.25 * p["grin"]) * arch + bow * rest
+    below = (0.66 + 0.36 * p["lower_lip"]) * (1.0 - 0.15 * p["grin"]) * arch
+    inside = torch.minimum(high + above - y, y - low + below)
+    lips = step(-0.7, 0.7, inside / (soft + 0.05)) * front * step(1.06, 0.98, au)
+    shade = 1.0 - 0.2 * step(0.0, 0.2, y - high)  # the upper lip looks down
+    color = _over(s.color, _scale(_named(p, "lip"), shade), 0.85 * lips)
+    hole = _edge(torch.minimum(high - y, y - low), soft) * front * step(0.02, 0.10, gap) * step(1.02, 0.95, au)
+    tongue = 0.8 * step(0.55, 0.15, y - low) * step(0.8, 0.5, au)
+    teeth = step(0.75, 0.55, high - y) * step(0.95, 0.7, au) * (1.0 - 0.35 * uu)
+    cave = _over((0.02 + 0.28 * tongue, 0.012 + 0.09 * tongue, 0.012 + 0.08 * tongue), (0.58, 0.54, 0.46), teeth)
+    color = _over(color, cave, hole)
+    line = bell(y - curve, 0.07 + 0.5 * soft) * step(1.12, 0.95, au) * (1.0 - hole) * step(0.5, 0.1, gap)
+    corner = bell(au - 1.04, 0.06) * bell(y - curve, 0.2)
+    under = bell(y - low + below + 0.28, 0.2) * bell(u, 0.45)
+    dark = ((0.6 * line + 0.25 * corner + 0.14 * under) * front).clamp(max=0.8)
+    return Paint(_scale(color, 1.0 - dark), s.gloss + 0.9 * lips * (1.0 - hole), s.eye)
+
+
+def _brow(s: _Spot) -> Paint:
+    """Eyebrows."""
+    p, y, ax = s.p, s.y, s.x.abs()
+    half = 2.05 + 0.3 * p["brow_length"]
+    u = (ax - 1.15 - half) / half  # -1 near the nose, 1 near the temple
+    height = 1.65 + 0.42 * p["brow_height"] + 0.55 * p["brow_raise"]
+    bend = (0.32 + 0.34 * p["brow_arch"]) * (1.0 - (u - 0.25).square())
+    center = height + bend + (0.3 * p["brow_tilt"] + 0.06) * u - 0.25 * p["frown"] * (1.0 - u)
+    thick = (0.34 + 0.22 * p["brow_thickness"]) * (1.0 - 0.5 * step(-0.2, 1.1, u)) * step(1.08, 0.7, u.abs())
+    brow = step(-0.9, 0.9, (thick - (y - center).abs()) / (s.soft + 0.16)) * step(1.05, 0.85, u.abs()) * s.front
+    amount = brow * (0.2 + 0.65 * p["brow_density"]) * (0.82 + 0.18 * swing(4.1 * ax - 2.2 * y))
+    dark = _scale(_named(p, "hair"), 0.75 - 0.3 * p["hair_gray"])
+    return Paint(_over(s.color, dark, amount), s.gloss * (1.0 - amount), s.eye)
+
+
+def _eye(s: _Spot) -> Paint:
+    """Eyes: socket, lids, lashes, crease, bags and crow's feet; white, iris, pupil."""
+    p, y, front, soft = s.p, s.y, s.front, s.soft
+    dx = s.x.abs() - p["eye_x"]
+    u = dx / p["eye_half"]
+    au, uu = u.abs(), u.square()
+    v = y - (0.13 * p["eye_tilt"] + 0.03) * dx
+    arch = 1.0 - uu
+    feet = bell(swing(0.88 * y + 0.18 * dx) - 1.0, 0.4) * bell(dx - 2.1, 0.5) * bell(y, 0.7)
+    bag = bell(y + 1.0 - 0.25 * uu, 0.16) * bell(dx, 1.0)
+    inner = bell(dx + 1.5, 0.6) * bell(y - 0.3, 0.7)
+    shade = (0.4 * p["old"] + 0.25 * p["grin"] * p["age"]) * feet + (0.07 + 0.32 * p["old"]) * bag + 0.28 * inner
+    color = _scale(s.color, 1.0 - shade * front)
+    close = p["eye_closure"]
+    low = 0.38 + 0.08 * p["eye_height"] - 0.12 * p["grin"]
+    high = (0.54 + 0.2 * p["eye_height"]) * (1.0 - 0.12 * u) - 0.08 * p["grin"]
+    high = high - close * (high + low)  # the upper lid comes down to the lower one
+    upper, lower = high * arch, -low * arch
+    near = step(1.25, 1.0, au) * front
+    lid = _scale(_named(p, "skin"), 0.76 + 0.06 * p["redness"])
+    color = _over(color, lid, 0.5 * bell(u, 0.8) * bell(v - 0.5, 0.5) * front)
+    crease = v - upper - 0.26 - 0.12 * p["lid_crease"] - 0.25 * close + 0.1 * uu
+    depth = (0.34 + 0.14 * p["lid_crease"]) * bell(crease, 0.07 + 0.5 * soft)
+    color = _scale(color, 1.0 - depth * near * step(1.2, 0.8, au))
+    ball = _edge(torch.minimum(upper - v, v - lower) - 0.04 * close, soft) * step(1.05, 0.97, au) * front
+    ix = dx - 0.45 * p["gaze_x"] * s.x.sign()
+    iy = v - 0.06 - 0.22 * p["gaze_y"]
+    radius = (ix.square() + iy.square()).sqrt()
+    bright = 0.62 * (0.75 + 0.25 * arch.clamp(0.0, 1.0) - 0.4 * step(-0.3, 0.05, v - upper))
+    iris = _scale(_named(p, "iris"), 1.0 - 0.6 * step(0.42, 0.62, radius))
+    white = _over((bright, 0.93 * bright, 0.89 * bright), iris, _edge(0.64 - radius, soft))
+    color = _over(color, _over(white, (0.008, 0.008, 0.008), _edge(0.26 - radius, soft)), ball)
+    lash = bell(v - upper - 0.03, 0.075 + 0.45 * soft) * step(1.1, 0.9, au) * near
+    color = _over(color, (0.008, 0.008, 0.008), (0.85 - 0.3 * p["sex"]) * lash)
+    under = bell(v - lower + 0.02, 0.05 + 0.4 * soft) * step(1.05, 0.9, au) * near
+    return Paint(_scale(color, 1.0 - 0.3 * under), s.gloss * (1.0 - ball), ball)
+
+
+def paint_hair(p: PerPixel, x: Tensor, y: Tensor, z: Tensor) -> Paint:
+    """Hair at the places (x, y, z), each (n,): strands that run down, curls that run everywhere."""
+    # A stand-in for the angle around the head, in turns: 0 in front, half a turn behind.
+    turn = 0.25 * (1.0 - z / (x.abs() + z.abs()).clamp(min=0.1)) * x.sign()
+    curl = p["hair_curl"]
+    bent = (0.1 + 0.8 * curl) * swing(0.14 * y + 3.0 * turn)
+    strand = swing(37.0 * turn + bent) * swing(61.0 * turn + 0.13 * y)
+    knot = swing(0.65 * x + 0.48 * y) * swing(0.75 * y - 0.52 * z + 0.32 * x)
+    tone = 1.0 + 0.35 * (strand + curl * (knot - strand))
+    return Paint(_scale(_named(p, "hair"), tone), (0.6 - 0.42 * curl).expand_as(x), torch.zeros_like(x))

@@ -1,0 +1,355 @@
+"""The head as a surface: a skull swept around the vertical, with the features of the face pushed out of it.
+
+Units are centimeters. At rest the eyes are at y = 0, x points to the right of the picture, y up, z out of the face; the
+ears are near z = 0. Axes: b heads, r rows (top of the head to the shoulders), c columns (around), v vertices.
+
+A head is four grids in one list of vertices: skin (skull, face, neck, shoulders), hair (a shell that dives below the
+skin where there is no hair), and two ears.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unpg.data.synthetic.parameters import Columns
+
+__all__ = ["EAR", "HAIR", "SKIN", "Head", "Topology", "bell", "build_head", "step", "swing", "topology"]
+
+SKIN, HAIR, EAR = 0, 1, 2
+
+# y, half width, depth in front, depth behind, roundness of the cross-section (1: ellipse, less: box); rows to the next.
+_PROFILE = np.array(
+    [
+        (12.0, 0.02, 0.02, 0.02, 1.00, 1),
+        (11.6, 2.9, 3.2, 3.8, 1.00, 2),
+        (10.4, 5.0, 5.6, 6.6, 1.00, 2),
+        (8.5, 6.5, 7.5, 8.4, 0.97, 2),
+        (6.0, 7.2, 8.7, 9.3, 0.94, 3),
+        (3.5, 7.4, 9.2, 9.5, 0.91, 5),
+        (1.5, 7.2, 9.3, 9.4, 0.90, 6),
+        (0.0, 7.0, 9.05, 9.2, 0.90, 7),
+        (-2.0, 6.75, 9.0, 8.6, 0.93, 9),
+        (-4.4, 6.3, 9.1, 7.6, 0.96, 10),
+        (-7.0, 5.5, 9.15, 6.4, 1.00, 7),
+        (-9.0, 4.6, 9.0, 5.7, 1.03, 5),
+        (-10.4, 3.95, 8.4, 5.4, 1.04, 3),
+        (-11.1, 3.9, 7.0, 5.4, 1.03, 2),
+        (-11.5, 4.3, 5.2, 5.4, 1.00, 1),
+        (-13.0, 4.8, 4.2, 5.4, 1.00, 2),
+        (-15.5, 5.3, 4.0, 5.6, 1.00, 2),
+        (-17.5, 8.5, 4.8, 6.0, 0.95, 2),
+        (-19.5, 15.0, 6.5, 7.0, 0.90, 1),
+        (-24.0, 20.0, 8.5, 8.0, 0.80, 0),
+    ]
+)
+_COLUMNS = 64
+_HAIR_COLUMNS = 44
+_EAR_RINGS, _EAR_SPOKES = 5, 14
+
+
+class Head(NamedTuple):
+    """Surfaces of b heads.
+
+    points: three (b, v) float32, x, y, z in centimeters, expression included, pose not. Triangles with a corner at
+        x = nan are not there.
+    normals: three (b, v) float32, outward, of length one.
+    scalp: (b, v) float32, how far above the hairline a place of the skin is, in centimeters (negative below it).
+    landmarks: three (b, 5) float32: eye on the left of the picture, the other one, tip of the nose, mouth corners.
+    """
+
+    points: list[Tensor]
+    normals: list[Tensor]
+    scalp: Tensor
+    landmarks: list[Tensor]
+
+
+class Topology(NamedTuple):
+    """What all heads share: triangles (t, 3) int64, two_sided (t,) bool, part (t,) int64 (SKIN, HAIR, EAR)."""
+
+    triangles: Tensor
+    two_sided: Tensor
+    part: Tensor
+
+
+class _Ring(NamedTuple):
+    """Angles around the vertical, 0 in front: (1, 1, c) sine, cosine, angle, logarithms of |sine| and |cosine|."""
+
+    sin: Tensor
+    cos: Tensor
+    angle: Tensor
+    log_sin: Tensor
+    log_cos: Tensor
+
+
+def step(low: float, high: float, x: Tensor) -> Tensor:
+    """Smooth step: 0 up to ``low``, 1 from ``high`` on (the other way round if ``high`` < ``low``)."""
+    slope = 1.0 / (high - low)
+    u = (x * slope).sub_(low * slope).clamp_(0.0, 1.0)
+    return u.square() * u.mul_(-2.0).add_(3.0)
+
+
+def bell(x: Tensor, width: Tensor | float) -> Tensor:
+    """A bell of standard deviation ``width``: (1 - u^2 / 8)^4, near exp(-u^2 / 2), and 0 from 2.83 widths on."""
+    u = x * (0.125**0.5 / width)
+    made: Tensor = u.square_().neg_().add_(1.0).clamp_(min=0.0).square_().square_()
+    return made
+
+
+def swing(turns: Tensor) -> Tensor:
+    """A wave of period 1 and height 1, near sin(2 pi turns), made of parabolas; overwrites ``turns``."""
+    r = turns.sub_(turns.round())
+    return r * r.abs().mul_(-16.0).add_(8.0)
+
+
+def _spline(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Catmull-Rom through the rows of the profile, with as many rows between as its last column says."""
+    knots = table[:, :-1]
+    padded = np.concatenate([2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]])
+    rows = []
+    for i, n in enumerate(table[:-1, -1].astype(int)):
+        p0, p1, p2, p3 = padded[i : i + 4]
+        for u in np.arange(n) / n:
+            cubic = 2 * p1 + (p2 - p0) * u + (2 * p0 - 5 * p1 + 4 * p2 - p3) * u**2
+            rows.append(0.5 * (cubic + (3 * p1 - p0 - 3 * p2 + p3) * u**3))
+    made = np.array([*rows, knots[-1]])
+    made[:, 1:4] = np.maximum(made[:, 1:4], 0.02)
+    return made
+
+
+@lru_cache(maxsize=8)
+def _rows(device: torch.device) -> tuple[Tensor, ...]:
+    return tuple(torch.tensor(c, dtype=torch.float32, device=device)[None, :, None] for c in _spline(_PROFILE).T)
+
+
+@lru_cache(maxsize=8)
+def _ring(columns: int, dense: float, device: torch.device) -> _Ring:
+    """``columns`` angles, denser in front; the seam is behind."""
+    u = np.arange(-columns // 2, columns - columns // 2) / (columns / 2)
+    angle = np.pi * (u * (1 - dense) + dense * u**3)
+    sin, cos = np.sin(angle), np.cos(angle)
+    logs = [np.log(np.maximum(np.abs(a), 1e-3)) for a in (sin, cos)]
+    return _Ring(*(torch.tensor(a, dtype=torch.float32, device=device)[None, None] for a in (sin, cos, angle, *logs)))
+
+
+def _grid(rows: int, columns: int, first: int) -> NDArray[np.int64]:
+    """Triangles (t, 3) of a grid that closes around, clockwise as seen from outside with rows running down."""
+    r, c = np.mgrid[0 : rows - 1, 0:columns]
+    a, b = r * columns + c, r * columns + (c + 1) % columns
+    d, e = a + columns, b + columns
+    return np.asarray(first + np.stack([np.stack([a, b, e], -1), np.stack([a, e, d], -1)]).reshape(-1, 3), np.int64)
+
+
+@lru_cache(maxsize=8)
+def topology(device: torch.device) -> Topology:
+    """The triangles of every head, on ``device``."""
+    rows = len(_spline(_PROFILE))
+    hair_rows = (rows + 1) // 2
+    skin = _grid(rows, _COLUMNS, 0)
+    hair = _grid(hair_rows, _HAIR_COLUMNS, rows * _COLUMNS)
+    first = rows * _COLUMNS + hair_rows * _HAIR_COLUMNS
+    ears = [_grid(_EAR_RINGS, _EAR_SPOKES, first + i * _EAR_RINGS * _EAR_SPOKES) for i in range(2)]
+    # Below the eyes one may look into the shell of long hair; above there is always a head in it.
+    hanging = np.repeat(_spline(_PROFILE)[::2, 0][: hair_rows - 1] < 1.0, 2 * _HAIR_COLUMNS)
+    part = np.repeat([SKIN, HAIR, EAR], [len(skin), len(hair), 2 * len(ears[0])])
+    return Topology(
+        torch.from_numpy(np.concatenate([skin, hair, *ears])).to(device),
+        torch.from_numpy(np.concatenate([np.zeros(len(skin), bool), hanging, np.ones(2 * len(ears[0]), bool)])).to(
+            device
+        ),
+        torch.from_numpy(part).to(device),
+    )
+
+
+def _skull(q: Columns, ring: _Ring, every: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Coordinates x, y, z, each (b, r, c), of skull, jaw, neck and shoulders without a face, in every n-th row."""
+    y, width, front, back, power = (column[:, ::every] for column in _rows(ring.sin.device))
+    jaw = bell(y + 8.0, 2.2)
+    width = width * (
+        1.0
+        + 0.05 * q["head_width"] * step(-14.0, -10.0, y)
+        + 0.08 * q["forehead_width"] * bell(y - 5.0, 2.5)
+        + 0.08 * q["cheek_width"] * bell(y + 2.5, 2.0)
+        + 0.18 * q["jaw_width"] * jaw
+        + 0.12 * q["neck_width"] * bell(y + 14.0, 1.7)
+    )
+    front = (
+        front
+        - 0.7 * q["forehead_slope"] * step(2.0, 8.0, y) * step(12.0, 9.0, y)
+        + 0.5 * q["chin_depth"] * bell(y + 10.0, 1.4)
+    )
+    power = power - 0.14 * q["jaw_squareness"] * jaw - 0.15 * q["chin_width"] * bell(y + 10.3, 1.2) - 1.0
+    # Lengths: the lower face moves as a whole, the chin on top of it; neck and shoulders follow.
+    y = y - 0.6 * q["face_length"] * step(-4.0, -9.0, y) - 0.8 * q["chin_length"] * step(-7.5, -11.0, y)
+    # |sin|^(1 + e) = |sin| exp(e log |sin|), to second order in e, which is small.
+    bend_x, bend_z = power * ring.log_sin, power * ring.log_cos
+    x = width * (ring.sin * (1.0 + bend_x + 0.5 * bend_x.square()))
+    z = torch.where(ring.cos > 0, front, back) * (ring.cos * (1.0 + bend_z + 0.5 * bend_z.square()))
+    return x, y.expand_as(x), z
+
+
+def _scalp(q: Columns, ring: _Ring, y: Tensor) -> Tensor:
+    """How far (b, r, c) a place is above the end of the hair: hairline, sideburn, nape or the ends of long hair."""
+    angle, around = ring.angle, ring.angle.abs()
+    recession = q["hair_recession"]
+    line = 6.6 + 0.9 * q["hairline"] - 3.6 * q["hair_fringe"] + 2.0 * recession * bell(around, 0.5)
+    line = line + (0.7 + 4.0 * recession) * bell(around - 0.6, 0.26) * (1.0 - q["hair_fringe"])
+    line = line - 0.45 * bell(angle - 0.1 * q["hair_part"], 0.1) * (1.0 - recession)
+    side = -0.4 - 12.0 * q["hair_below"]
+    nape = -7.0 - 9.0 * q["hair_below"]
+    edge = line + (side - line) * step(0.85, 1.3, around)
+    edge = edge + (nape - edge) * step(1.65, 2.1, around)
+    return y - edge
+
+
+def _hair(q: Columns, device: torch.device) -> tuple[list[Tensor], Tensor]:
+    """The shell of hair: x, y, z, each (b, r, c), and where (b, r, c) bool it is wholly inside the head."""
+    ring = _ring(_HAIR_COLUMNS, 0.25, device)
+    x, y, z = _skull(q, ring, every=2)
+    volume, long = q["hair_volume"], q["long_hair"]
+    # Long hair hangs from the widest part of the head instead of following jaw and neck.
+    hang = step(0.0, -4.0, y) * long
+    wide = 7.1 + 0.35 * q["head_width"] + 1.0 * volume
+    x = x + hang * (wide * ring.sin - x)
+    z = z + hang * (torch.where(ring.cos > 0, z.clamp(max=3.0), 8.0 * ring.cos) - z)
+    above = _scalp(q, ring, y)
+    # The skin below is painted with hair up to the hairline, so the shell may leave the skin gently, behind the line.
+    cover = step(-0.3, 0.9, above)
+    thick = 0.15 + 0.9 * volume + 0.5 * q["hair_length"]
+    # Short hair is thin beside the ears.
+    thick = thick * (0.35 + 0.65 * step(-1.0, 5.0, y) + 0.65 * long * step(5.0, -1.0, y))
+    turns = ring.angle * (1.0 / (2.0 * np.pi))
+    curl = 0.28 * q["hair_curl"] * swing(13.0 * turns + 0.35 * y) * swing(0.46 * y + 5.0 * turns)
+    part = 0.4 * bell(ring.angle - 0.9 * q["hair_part"], 0.16) * step(4.0, 9.0, y) * (ring.cos > -0.3)
+    out = cover * (thick * (1.0 - part) * step(0.0, 2.5, above).mul_(0.75).add_(0.25) + curl * volume) - 2.2 * (
+        1.0 - cover
+    )
+    grow = 1.0 + out / (x.square() + z.square()).sqrt().clamp(min=0.5) * step(12.5, 9.5, y)
+    shown = torch.nn.functional.max_pool2d(torch.cat([cover[..., -1:], cover, cover[..., :1]], 2), 3, 1, (1, 0))
+    return [x * grow, y + out * step(6.0, 11.5, y), z * grow], (shown <= 0.0) & (hang <= 0.0)
+
+
+def _face(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """How far (b, n) the features of the face are pushed out of the skull at (x, y, z), each (b, n)."""
+    ax = x.abs()
+    front = step(1.0, 5.0, z) * step(-13.0, -11.5, y)
+    ex, mouth, grin, wing = p["eye_x"], p["mouth_y"], p["grin"], p["wing_x"]
+    high = y - p["nose_y"]  # above the tip of the nose
+    # Nose: a ridge that rises from its root to the tip, then wings on both sides.
+    down = (y * (1.0 / p["nose_y"])).clamp(-0.5, 1.0)  # 0 at the eyes, 1 at the tip
+    fall = down.clamp(min=0.0)
+    rise = (0.55 + 0.3 * p["nose_bridge"]) * step(-0.35, 0.15, down)
+    rise = rise + (1.5 + 0.5 * p["nose_height"]) * fall * (0.8 + 0.2 * fall)
+    rise = rise + 0.3 * p["nose_hump"] * bell(down - 0.45, 0.22)
+    ridge = bell(x, (0.50 + 0.12 * p["nose_width"]) + 0.30 * fall)
+    # Its base is an arch: lowest in the middle, where the tip is.
+    arch = high - 0.3 * (x * (1.0 / wing)).square().clamp(max=2.0)
+    push = rise * step(-0.9, 0.1, arch) * ridge
+    push = push + (0.32 + 0.12 * p["nose_tip"]) * bell(x, 0.62) * bell(high - 0.05, 0.6)
+    push = push + (1.0 + 0.1 * p["nostril_width"]) * bell(ax - wing + 0.1, 0.40) * bell(high + 0.15, 0.52)
+    # Eyes: a socket, with the ball behind the lids in it; the ridge of the brow above.
+    push = push - (1.2 + 0.35 * p["eye_depth"]) * bell(ax - ex + 0.35, 1.45) * bell(y - 0.15, 0.95)
+    push = push + 0.62 * bell(ax - ex, 1.05) * bell(y, 0.8)
+    brow = bell(ax - 2.6, 2.4) * bell(y - 1.7 - 0.2 * p["brow_height"], 0.7)
+    push = push + (0.22 + 0.35 * p["brow_ridge"]).clamp(min=0.05) * brow
+    # Cheeks, and what a smile does to them.
+    push = push + (0.4 + 0.3 * p["cheek_width"]) * bell(ax - 4.8, 1.3) * bell(y + 2.2, 1.2)
+    full = 0.5 * p["cheek_fullness"] + 0.5 * grin - 0.1
+    push = push + full * bell(ax - 3.9, 1.6) * bell(y + 4.6 - 0.7 * grin, 1.6)
+    # Folds from the nose to the corners of the mouth: age and smile deepen them.
+    along = (high * (1.0 / (mouth - 1.0 - p["nose_y"]))).clamp(0.0, 1.0)
+    fold = bell(ax - wing - 0.5 - (p["mouth_half"] - wing + 0.45) * along, 0.36)
+    fold = fold * step(0.9, -0.2, high) * step(-1.2, 0.4, y - mouth)
+    push = push - (0.03 + 0.16 * p["age"] + 0.15 * grin) * fold
+    # Lips, the groove below them, the chin.
+    lips = bell(x, 0.85 * p["mouth_half"])
+    upper = y - mouth - p["corner_lift"] * (x * (1.0 / p["mouth_half"])).square().clamp(max=1.5)
+    lower = upper + p["drop"]
+    deep = 1.0 + 0.3 * p["lip_depth"]
+    push = push + deep * (0.36 + 0.12 * p["upper_lip"]) * bell(upper - 0.38, 0.36) * lips
+    push = push + deep * (0.38 + 0.12 * p["lower_lip"]) * bell(lower + 0.5, 0.42) * lips
+    push = push - 0.16 * bell(upper, 0.2) * lips
+    push = push - 0.12 * bell(x, 0.22) * bell(upper - 1.1, 0.5)
+    push = push - 0.35 * bell(lower + 1.55, 0.5) * bell(x, 1.7)
+    chin = (0.4 + 0.35 * p["chin_depth"]) * bell(y - p["chin_y"], 0.85) * bell(x, 1.3 + 0.4 * p["chin_width"])
+    return (push + chin) * front
+
+
+def _normals(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
+    """Outward normals, three (b, r, c), of a grid that closes around."""
+    around = [torch.roll(a, -1, 2) - torch.roll(a, 1, 2) for a in (x, y, z)]
+    down = [torch.cat([a[:, 1:], a[:, -1:]], 1) - torch.cat([a[:, :1], a[:, :-1]], 1) for a in (x, y, z)]
+    (ax, ay, az), (dx, dy, dz) = around, down
+    n = [dy * az - dz * ay, dz * ax - dx * az, dx * ay - dy * ax]
+    norm = (n[0].square() + n[1].square() + n[2].square()).sqrt().clamp(min=1e-9)
+    return [a / norm for a in n]
+
+
+@lru_cache(maxsize=8)
+def _ear_template(device: torch.device) -> tuple[Tensor, ...]:
+    """Flat ear: along the head, up, and out of it, each (1, rings, spokes), in units of the ear's half size."""
+    radius = np.linspace(0.08, 1.0, _EAR_RINGS)[:, None]
+    spoke = np.linspace(0, 2 * np.pi, _EAR_SPOKES, endpoint=False)[None]
+    lobe = 1.0 - 0.25 * np.clip(-np.sin(spoke), 0, 1)
+    along, up = radius * np.cos(spoke) * lobe, radius * np.sin(spoke)
+    rim = np.array([-0.35, -0.3, 0.0, 0.22, -0.05])[:, None] * (0.4 + 0.6 * (np.cos(spoke) < 0.6))
+    return tuple(torch.tensor(a, dtype=torch.float32, device=device)[None] for a in (along, up, rim))
+
+
+def _ear(q: Columns, device: torch.device) -> list[Tensor]:
+    """The ear on the right of the picture: x, y, z, each (b, rings, spokes)."""
+    along, up, out = _ear_template(device)
+    size = 1.0 + 0.15 * q["ear_size"]
+    # Tangent half angle: the ear stands off the head by about 9 to 43 degrees.
+    t = 0.23 + 0.15 * q["ear_angle"]
+    off_cos, off_sin = (1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t)
+    # ``along`` points backward and, with the angle, away from the head; the front edge is sunk into the cheek.
+    back = 1.5 * size * (1.0 - along)
+    y = -1.0 + 3.0 * size * up - 0.25 * along
+    base = 6.7 * (1.0 + 0.05 * q["head_width"]) * (1.0 + 0.05 * q["cheek_width"])
+    x = base + back * off_sin + 0.9 * size * out * off_cos
+    return [x, y, 0.9 - back * off_cos + 0.9 * size * out * off_sin]
+
+
+def build_head(p: Columns) -> Head:
+    """Surfaces of the heads whose measures are ``p``, each (b, 1)."""
+    device = p["sex"].device
+    b = len(p["sex"])
+    q = {name: column[:, :, None] for name, column in p.items()}
+    ring = _ring(_COLUMNS, 0.55, device)
+    x, y, z = _skull(q, ring)
+    scalp = _scalp(q, ring, y)
+    x, y, z = x.flatten(1), y.flatten(1), z.flatten(1)
+    # The open jaw swings down before the features are pushed out, and takes the lower lip and the chin along.
+    y = y - p["drop"] * step(0.3, -0.5, y - p["mouth_y"]) * step(-13.5, -11.0, y) * step(1.0, 6.0, z)
+    z = z + _face(p, x, y, z)
+    y = y + p["sway"] * x / (3.0 + x.abs()) * 1.5 * step(3.0, 7.0, z)
+    skin = [a.reshape(b, -1, _COLUMNS) for a in (x, y, z)]
+    (hair, buried), right = _hair(q, device), _ear(q, device)
+    # Mirrored, and its spokes reversed so that the outside stays outside.
+    left = [a.flip(2) for a in (-right[0], right[1], right[2])]
+    grids = (skin, hair, left, right)
+    made = [_normals(*g) for g in grids]
+    hair[0].masked_fill_(buried, torch.nan)  # nobody can see it, so the rasterizer need not look
+    points = [torch.cat([g[k].reshape(b, -1) for g in grids], 1) for k in range(3)]
+    normals = [torch.cat([n[k].reshape(b, -1) for n in made], 1) for k in range(3)]
+    scalp = scalp.expand(b, -1, -1).reshape(b, -1)
+    bare = scalp.new_full((b, points[0].shape[1] - scalp.shape[1]), -99.0)
+    return Head(points, normals, torch.cat([scalp, bare], 1), _landmarks(p, *skin))
+
+
+def _landmarks(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
+    """The five points on the skin (b, r, c): x, y, z, each (b, 5)."""
+    half, sway = p["mouth_half"], 0.7 * p["sway"]
+    corner = p["mouth_y"] + p["corner_lift"]
+    zero = torch.zeros_like(half)
+    at_x = torch.cat([-p["eye_x"], p["eye_x"], zero, -half, half], 1)
+    at_y = torch.cat([-sway, sway, p["nose_y"], corner - sway, corner + sway], 1)
+    front = slice(_COLUMNS // 5, _COLUMNS - _COLUMNS // 5)
+    x, y, z = (a[:, 12:60, front].flatten(1)[:, None] for a in (x, y, z))
+    far = (x - at_x[:, :, None]).square() + (y - at_y[:, :, None]).square()
+    weight = (1.0 - far * (1.0 / 0.36)).clamp_(min=0.0).square_() + 1e-12
+    return [at_x, at_y, (weight * z).sum(2) / weight.sum(2)]
