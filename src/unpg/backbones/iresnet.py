@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from unpg.backbones.base import BACKBONES, Backbone, positive_int
 from unpg.errors import ConfigError
@@ -28,6 +29,20 @@ __all__ = [
 LastNormWeight = Literal["trained", "frozen"]
 WIDTHS = (64, 128, 256, 512)
 TOTAL_STRIDE = 16
+_THIN = 16
+
+
+class _ThinProjection(nn.Conv2d):
+    """A strided 1x1 convolution that drops the pixels first, and then has stride one: the same numbers.
+
+    With fewer than 16 channels in channels_last, the backward pass of the strided one writes outside its memory in
+    torch 2.13 on CPUs with AVX-512 ("double free or corruption").
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, in, h, w) to (b, out, ceil(h / stride), ceil(w / stride))."""
+        step = self.stride[0]
+        return functional.conv2d(x[:, :, ::step, ::step], self.weight)
 
 
 class IResNetBlock(nn.Module):
@@ -49,8 +64,9 @@ class IResNetBlock(nn.Module):
         self.bn3 = nn.BatchNorm2d(width)
         self.downsample: nn.Module | None = None
         if stride != 1 or width_in != width:
+            projection = _ThinProjection if width_in < _THIN else nn.Conv2d
             self.downsample = nn.Sequential(
-                nn.Conv2d(width_in, width, 1, stride=stride, bias=False), nn.BatchNorm2d(width)
+                projection(width_in, width, 1, stride=stride, bias=False), nn.BatchNorm2d(width)
             )
 
     def forward(self, x: Tensor) -> Tensor:

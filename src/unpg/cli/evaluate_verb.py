@@ -85,38 +85,30 @@ def _embedder(model: Model, found: argparse.Namespace, benchmark: Benchmark, con
 
 
 def _table(results: dict[str, Result], folds: str) -> Table:
-    first = next(iter(results.values())).to_dict()
+    told = {label: result.to_dict() for label, result in results.items()}
+    first = next(iter(told.values()))
     counts = f"{first['genuine']:,} genuine, {first['impostor']:,} impostor pairs"
     if first.get("left_out"):
         counts += f"; {first['left_out']} pairs left out: an image is missing"
-    table = Table(title=f"{first['benchmark']}: {counts}", title_justify="left")
-    table.add_column("model")
-    metrics = [m for m in ("accuracy", "eer", "auc") if m != "accuracy" or first.get("accuracy")]
-    for metric in metrics:
-        table.add_column(f"accuracy ({folds})" if metric == "accuracy" else metric.upper(), justify="right")
-    for point in first["tar_at_far"]:
-        table.add_column(f"TAR@FAR={point['target']:g}", justify="right")
-    marked = refused = False
-    for label, result in results.items():
-        told = result.to_dict()
+    table = Table(title=f"{first['benchmark']}: {counts}", title_justify="left", caption_justify="left")
+    table.add_column("percent")
+    for label in told:
+        table.add_column(label, justify="right")
+    if first.get("accuracy"):
+        rates = [found["accuracy"][folds] for found in told.values()]
+        table.add_row(f"accuracy ({folds})", *(f"{100 * r['mean']:.2f} ± {100 * r['std']:.2f}" for r in rates))
+    for metric in ("auc", "eer"):
+        table.add_row(metric.upper(), *(f"{100 * found[metric]:.2f}" for found in told.values()))
+    notes = set()
+    for i, point in enumerate(first["tar_at_far"]):
         cells = []
-        for metric in metrics:
-            if metric == "accuracy":
-                fold = told["accuracy"][folds]
-                cells.append(f"{100 * fold['mean']:.2f} ± {100 * fold['std']:.2f}")
-            else:
-                cells.append(f"{100 * told[metric]:.2f}")
-        for point in told["tar_at_far"]:
-            value, reliable = point["value"], point["reliable"]
-            refused |= value is None
-            marked |= value is not None and not reliable
+        for found in told.values():
+            value, reliable = found["tar_at_far"][i]["value"], found["tar_at_far"][i]["reliable"]
             cells.append("refused" if value is None else f"{100 * value:.2f}{'' if reliable else ' *'}")
-        table.add_row(label, *cells)
-    notes = []
-    if refused:
-        notes.append("refused: less than one false accept is expected at this FAR")
-    if marked:
-        notes.append("*: fewer than thirty false accepts are expected")
-    table.caption = "percent" + "".join(f"; {note}" for note in notes)
-    table.caption_justify = "left"
+            if value is None:
+                notes.add("refused: less than one false accept is expected at this FAR")
+            elif not reliable:
+                notes.add("*: fewer than thirty false accepts are expected at this FAR")
+        table.add_row(f"TAR at FAR {point['target']:g}", *cells)
+    table.caption = "\n".join(sorted(notes)) or None
     return table

@@ -34,7 +34,9 @@ def write_report(out: str | os.PathLike[str], runs: Sequence[RunData], title: st
         raise DataError("A report needs one run or more; give the run folders.")
     if len(set(names)) < len(names):
         double = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"Two models of the report are called {double!r}. Name them apart: load_run(folder, name=...).")
+        raise DataError(
+            f"Two models of the report are called {double!r}. Name them apart: --names on the command line, load_run(folder, name=...) in Python."
+        )
     bare = [run.name for run in runs if not run.results and not run.steps and not run.similarities]
     if len(bare) == len(runs):
         raise DataError(

@@ -3,6 +3,7 @@ import torch
 from torch.nn import functional
 
 from unpg.backbones import create_backbone
+from unpg.backbones.iresnet import IResNetBlock
 
 BLOCKS = {
     "iresnet18": (2, 2, 2, 2),
@@ -136,3 +137,26 @@ def test_dropout_works_in_training_only_and_is_off_by_default():
         assert torch.equal(net(images), net(images)) is same
         net.eval()
         assert torch.equal(net(images), net(images))
+
+
+def test_a_thin_network_survives_channels_last():
+    """The strided 1x1 convolution of torch 2.13 corrupts memory here; ours gives the numbers of the plain layout."""
+    torch.manual_seed(0)
+    net = create_backbone("small_iresnet", dim=16, input_size=(64, 64), widths=(8, 16, 32, 64)).train()
+    images = torch.randn(32, 3, 64, 64)
+    gradients = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        net.to(memory_format=layout).zero_grad()
+        for _ in range(3):
+            net(images.contiguous(memory_format=layout)).square().sum().backward()
+        gradients.append(net.layer1[0].downsample[0].weight.grad.clone())
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-2)
+
+
+def test_the_thin_projection_is_the_strided_convolution():
+    torch.manual_seed(0)
+    ours = IResNetBlock(8, 16, stride=2).double().downsample[0]
+    plain = torch.nn.Conv2d(8, 16, 1, stride=2, bias=False).double()
+    plain.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 8, 7, 6, dtype=torch.float64)
+    assert torch.equal(ours(images), plain(images))

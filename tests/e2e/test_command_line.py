@@ -1,0 +1,160 @@
+"""The verbs as a user calls them: train, evaluate, report, import, demo; and what wrong use says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from unpg.cli.main import VERBS, main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("people")
+    rng = np.random.default_rng(1)
+    for identity in range(6):
+        (root / f"p{identity}").mkdir()
+        pattern = np.kron(rng.integers(40, 215, (4, 4, 3)), np.ones((8, 8, 1)))
+        for i in range(6):
+            noisy = np.clip(pattern + rng.normal(0, 10, pattern.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(root / f"p{identity}" / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def recipe(people, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    settings = {
+        "data": {"kind": "folder", "roots": str(people)},
+        "backbone": {"kind": "small_iresnet", "dim": 16, "widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1]},
+        "preprocessing": {"size": [32, 32]},
+        "loss": {"kind": "arcface", "s": 16, "m": 0.2},
+        "sampler": {"batch_size": 12},
+        "epochs": 2,
+        "log_every": 2,
+        "device": "cpu",
+    }
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def test_train_evaluate_report(recipe, people, tmp_path, capsys):
+    run, unified = tmp_path / "base", tmp_path / "unified"
+    assert main(["train", "--config", str(recipe), "--out", str(run), "--optim.lr", "0.2"]) == 0
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["optim"]["lr"] == 0.2
+    words = ["train", "--config", str(recipe), "--out", str(unified), "--unpg.weight", "balanced", "--loss.m", "0.1"]
+    assert main(words) == 0
+    config = yaml.safe_load((unified / "config.yaml").read_text())
+    assert config["unpg"]["weight"] == "balanced"
+    assert config["loss"] == {"kind": "arcface", "s": 16, "m": 0.1, "tail": "none"}
+    assert main(["train", "--config", str(run / "config.yaml"), "--out", str(run), "--resume"]) == 0
+
+    assert main(["evaluate", str(run), "--benchmark", str(people), "--baselines", "--out", str(tmp_path / "r")]) == 0
+    assert "grey-pixels" in capsys.readouterr().out
+    found = json.loads((tmp_path / "r" / "results.json").read_text())["results"][str(people)]
+    assert found["genuine"] == 6 * 15
+    assert found["impostor"] == 15 * 36
+
+    page = tmp_path / "page.html"
+    assert main(["report", str(run), str(tmp_path / "r"), "--out", str(page)]) == 2
+    assert "--names" in capsys.readouterr().err
+    assert (
+        main(
+            ["report", str(run), str(unified), str(tmp_path / "r"), "--names", "a", "unified", "c", "--out", str(page)]
+        )
+        == 0
+    )
+    text = page.read_text()
+    assert "unified" in text
+    assert "http" not in text.replace("http://www.w3.org/", "").replace("https://arxiv.org", "")
+
+
+def test_print_config_is_yaml_that_trains(recipe, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--config", str(recipe), "--print_config"])
+    assert stop.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["loss"]["kind"] == "arcface"
+    assert printed["optim"]["momentum"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "Did you mean 'train'"),
+        (["evaluate", "nothing.safetensors", "--benchmark", "lfw"], "nothing.safetensors"),
+        (["evaluate", "weights.ckpt", "--benchmark", "lfw"], "--import-as"),
+        (["report", "no-such-folder"], "no-such-folder"),
+        (["import", "none.ckpt", "--as", "mobilefacenet-xiaocer", "--out", "x.safetensors"], "Did you mean"),
+    ],
+)
+def test_wrong_use_is_one_clear_line(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_misspelt_setting_is_refused(recipe, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--config", str(recipe), "--optim.lrr", "1"])
+    assert stop.value.code == 2
+    assert "lrr" in capsys.readouterr().err
+    assert main(["train", "--config", str(recipe), "--out", str(tmp_path / "x"), "--loss.margin", "1"]) == 2
+    assert "no setting 'margin'" in capsys.readouterr().err
+
+
+def test_help_and_version(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(verb in text for verb in VERBS)
+    assert main(["--version"]) == 0
+    for verb in VERBS:
+        with pytest.raises(SystemExit) as stop:
+            main([verb, "--help"])
+        assert stop.value.code == 0
+
+
+def test_demo_in_small(tmp_path, capsys):
+    words = ["demo", "--out", str(tmp_path / "demo"), "--identities", "16", "--views", "10", "--epochs", "4"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    for row in ("grey pixels", "untrained network", "CosFace", "CosFace + UNPG"):
+        assert row in out
+    assert (tmp_path / "demo" / "report.html").stat().st_size > 10_000
+    assert main(words) == 2
+    assert "not empty" in capsys.readouterr().err
+
+
+@pytest.mark.data
+def test_foreign_weights_through_the_command_line(faces, tmp_path, capsys):
+    """Import, then judge on pairs of ten LFW people given as a CSV."""
+    weights = faces / "weights" / "mobilefacenet_xiaoccer_068.ckpt"
+    model = tmp_path / "m.safetensors"
+    assert main(["import", str(weights), "--as", "mobilefacenet-xiaoccer", "--out", str(model)]) == 0
+    people = [p for p in sorted((faces / "lfw" / "images").iterdir()) if len(list(p.iterdir())) >= 2][:20]
+    lines = ["path_a,path_b,same"]
+    for a, b in zip(people, people[1:] + people[:1], strict=True):
+        first, second = sorted(a.iterdir())[:2]
+        lines += [f"{first},{second},1", f"{first},{sorted(b.iterdir())[0]},0"]
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("\n".join(lines) + "\n")
+    assert main(["evaluate", str(model), "--benchmark", str(pairs), "--out", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["results"][str(pairs)]
+    assert found["auc"] > 0.97
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+def test_examples_run(script):
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "loss" in done.stdout
