@@ -35,7 +35,8 @@ def write_report(out: str | os.PathLike[str], runs: Sequence[RunData], title: st
     if len(set(names)) < len(names):
         double = next(name for name in names if names.count(name) > 1)
         raise DataError(
-            f"Two models of the report are called {double!r}. Name them apart: --names on the command line, load_run(folder, name=...) in Python."
+            f"Two models of the report are called {double!r}. Name them apart: --names on the command line, "
+            f"load_run(folder, name=...) in Python."
         )
     bare = [run.name for run in runs if not run.results and not run.steps and not run.similarities]
     if len(bare) == len(runs):

@@ -9,10 +9,8 @@ from unpg.data import Fault
 __all__ = ["write_faults"]
 
 
-def write_faults(run: Path, faults: Sequence[Fault]) -> None:
-    """Bring ``faults.jsonl`` up to date: a line for each replaced image, kept when a run is resumed."""
-    if not faults:
-        return
+def write_faults(run: Path, faults: Sequence[Fault]) -> int:
+    """Bring ``faults.jsonl`` up to date and count it: a line for each replaced image, kept when a run is resumed."""
     path = run / "faults.jsonl"
     before = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
     known = {fault["sample_id"] for fault in before}
@@ -21,3 +19,4 @@ def write_faults(run: Path, faults: Sequence[Fault]) -> None:
         partial = path.with_suffix(".partial")
         partial.write_text("".join(json.dumps(fault) + "\n" for fault in before + new), encoding="utf-8")
         partial.replace(path)
+    return len(before) + len(new)

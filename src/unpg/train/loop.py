@@ -75,9 +75,16 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False, console: Cons
     """
     console = console or Console(quiet=True)
     config = resolve(config)
-    state = _open_run(config, run, resume)
+    state = None
+    if resume:
+        state = _resumed(config, run)
+    else:
+        _require_unused(run)
     began = time.perf_counter()
     setup = prepare(config)
+    if not resume:  # only now: a run that cannot start leaves no folder behind
+        run.mkdir(parents=True, exist_ok=True)
+        write_yaml(run / "config.yaml", config)
     _say_setup(console, setup)
     trainer = _Trainer(setup, run, console)
     if state is not None:
@@ -100,7 +107,7 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False, console: Cons
         images_per_second=round(trainer.images_per_second, 1),
         final_loss=trainer.recent.pop("loss", float("nan")),
         skipped_steps=trainer.skipped,
-        unreadable=len(trainer.loader.faults),
+        unreadable=write_faults(run, trainer.loader.faults),
         statistics=trainer.recent,
         results={result.benchmark: result.metrics() for result in results},
         versions=environment(),
@@ -299,17 +306,17 @@ def _split(batch: Batch, parts: int) -> Iterator[Batch]:
     return (Batch(*micro) for micro in zip(*columns, strict=True))
 
 
-def _open_run(config: TrainConfig, run: Path, resume: bool) -> dict[str, Any] | None:
-    """Make the run folder, or check that it can be resumed; the checkpoint's state if there is one."""
+def _require_unused(run: Path) -> None:
+    """Raise unless a new run may be written to the folder."""
+    if (run / "config.yaml").exists():
+        raise ConfigError(
+            f"{run} already holds a run. Add --resume to go on with it, or choose another folder with --out."
+        )
+
+
+def _resumed(config: TrainConfig, run: Path) -> dict[str, Any] | None:
+    """The state of the newest checkpoint of the run in the folder; None if it had none yet."""
     saved = run / "config.yaml"
-    if not resume:
-        if saved.exists():
-            raise ConfigError(
-                f"{run} already holds a run. Add --resume to go on with it, or choose another folder with --out."
-            )
-        run.mkdir(parents=True, exist_ok=True)
-        write_yaml(saved, config)
-        return None
     if not saved.exists():
         raise ConfigError(f"{run} holds no run to resume: it has no config.yaml. Leave --resume out to start one.")
     before = to_dict(from_dict(TrainConfig, read_yaml(saved)))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from unpg.backbones import BACKBONES
+from unpg.config import to_dict
 from unpg.data import ImageSet, PKSampler, Sampler, UniformSampler, split_identities
 from unpg.data.source import SOURCES
 from unpg.embed.memory import keep_freed_memory
@@ -96,7 +97,13 @@ def prepare(config: TrainConfig) -> Setup:
     torch.manual_seed(config.seed)
     settings = dict(config.backbone)
     kind = settings.pop("kind")
-    model = Model.create(kind, input_size=config.preprocessing.size, preprocessing=config.preprocessing, **settings)
+    model = Model.create(
+        kind,
+        input_size=config.preprocessing.size,
+        preprocessing=config.preprocessing,
+        info={"trained_with": to_dict(config)},
+        **settings,
+    )
     loss: PairLoss = _build(LOSSES, config.loss, num_classes=len(images.identities), dim=model.backbone.dim)
     sampler = _sampler(config, images)
     if config.unpg is not None:

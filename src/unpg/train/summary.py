@@ -28,10 +28,10 @@ class RunSummary:
         epochs: Passes over the data.
         seconds: Wall time of this process, evaluation included.
         images_per_second: While training.
-        final_loss: Mean loss of the last epoch's logged steps.
+        final_loss: Loss of the last step.
         skipped_steps: Steps left out because something was not finite.
         unreadable: Images that were replaced because they could not be read; ``faults.jsonl`` lists them.
-        statistics: Mean statistics of the last epoch's logged steps.
+        statistics: Statistics of the last step.
         results: Benchmark, metric, value; fractions.
         versions: Of what the run depended on.
         data_digest: Digest of the training set.

@@ -113,6 +113,12 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tiny, tmp_path
         train(config, tmp_path / "other", resume=True)
 
 
+def test_a_run_that_cannot_start_leaves_nothing_behind(tiny, tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        train(tiny(data={"kind": "folder", "roots": str(tmp_path / "nowhere")}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_changed_data_are_not_resumed(tiny, patterns, tmp_path):
     shutil.copytree(patterns, tmp_path / "data")
     config = tiny(epochs=1, data={"kind": "folder", "roots": str(tmp_path / "data")})
