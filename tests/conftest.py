@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 torch.set_num_threads(1)
 
@@ -19,3 +21,17 @@ def faces() -> Path:
         if (folder / "lfw" / "images").is_dir():
             return folder
     pytest.skip("no real faces: set UNPG_DATA to a folder laid out as docs/data.md says")
+
+
+@pytest.fixture(scope="session")
+def patterns(tmp_path_factory) -> Path:
+    """Eight "people" of eight images, 32 x 32: each a coloured pattern, each image a noisy one of it."""
+    root = tmp_path_factory.mktemp("patterns")
+    rng = np.random.default_rng(0)
+    for identity in range(8):
+        (root / f"id{identity}").mkdir()
+        pattern = np.kron(rng.integers(40, 215, (4, 4, 3)), np.ones((8, 8, 1)))
+        for i in range(8):
+            noisy = np.clip(pattern + rng.normal(0, 12, pattern.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(root / f"id{identity}" / f"{i}.png")
+    return root

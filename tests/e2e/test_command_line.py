@@ -5,10 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 from unpg.cli.main import VERBS, main
 
@@ -16,23 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("people")
-    rng = np.random.default_rng(1)
-    for identity in range(6):
-        (root / f"p{identity}").mkdir()
-        pattern = np.kron(rng.integers(40, 215, (4, 4, 3)), np.ones((8, 8, 1)))
-        for i in range(6):
-            noisy = np.clip(pattern + rng.normal(0, 10, pattern.shape), 0, 255).astype(np.uint8)
-            Image.fromarray(noisy).save(root / f"p{identity}" / f"{i}.png")
-    return root
-
-
-@pytest.fixture(scope="module")
-def recipe(people, tmp_path_factory) -> Path:
+def recipe(patterns, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
     settings = {
-        "data": {"kind": "folder", "roots": str(people)},
+        "data": {"kind": "folder", "roots": str(patterns)},
         "backbone": {"kind": "small_iresnet", "dim": 16, "widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1]},
         "preprocessing": {"size": [32, 32]},
         "loss": {"kind": "arcface", "s": 16, "m": 0.2},
@@ -45,7 +30,7 @@ def recipe(people, tmp_path_factory) -> Path:
     return path
 
 
-def test_train_evaluate_report(recipe, people, tmp_path, capsys):
+def test_train_evaluate_report(recipe, patterns, tmp_path, capsys):
     run, unified = tmp_path / "base", tmp_path / "unified"
     assert main(["train", "--config", str(recipe), "--out", str(run), "--optim.lr", "0.2"]) == 0
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -57,11 +42,11 @@ def test_train_evaluate_report(recipe, people, tmp_path, capsys):
     assert config["loss"] == {"kind": "arcface", "s": 16, "m": 0.1, "tail": "none"}
     assert main(["train", "--config", str(run / "config.yaml"), "--out", str(run), "--resume"]) == 0
 
-    assert main(["evaluate", str(run), "--benchmark", str(people), "--baselines", "--out", str(tmp_path / "r")]) == 0
+    assert main(["evaluate", str(run), "--benchmark", str(patterns), "--baselines", "--out", str(tmp_path / "r")]) == 0
     assert "grey-pixels" in capsys.readouterr().out
-    found = json.loads((tmp_path / "r" / "results.json").read_text())["results"][str(people)]
-    assert found["genuine"] == 6 * 15
-    assert found["impostor"] == 15 * 36
+    found = json.loads((tmp_path / "r" / "results.json").read_text())["results"][str(patterns)]
+    assert found["genuine"] == 8 * 28
+    assert found["impostor"] == 28 * 64
 
     page = tmp_path / "page.html"
     assert main(["report", str(run), str(tmp_path / "r"), "--out", str(page)]) == 2
@@ -154,7 +139,8 @@ def test_foreign_weights_through_the_command_line(faces, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
-def test_examples_run(script):
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
+def test_examples_run(script, tmp_path):
+    words = [sys.executable, str(script)]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert "loss" in done.stdout
+    assert done.stdout

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from unpg.aggregate import Softmax
 from unpg.errors import ConfigError, DataError, ShapeError
@@ -258,6 +259,26 @@ def test_effective_rank():
     line = torch.tensor([[1.0, 0, 0], [-1.0, 0, 0], [2.0, 0, 0], [-3.0, 0, 0]])
     assert float(effective_rank(line)) == pytest.approx(1, abs=1e-4)
     assert math.isnan(float(effective_rank(torch.ones(1, 3))))
+
+
+class _Reads(TorchDispatchMode):
+    """Counts values that are brought to the host, which would stall a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("scope", ["batch", "anchor"])
+def test_nothing_but_the_label_check_reads_from_the_device(scope):
+    loss = unpg(LOSSES.build("magface", num_classes=CLASSES, dim=DIM), scope=scope, weight="balanced")
+    with _Reads() as reads:
+        loss(torch.randn(12, DIM), torch.arange(12) % CLASSES).loss.backward()
+    assert reads.count == 1  # on CUDA that check is asynchronous
 
 
 def test_repr_is_the_recipe():

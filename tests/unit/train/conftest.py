@@ -1,26 +1,9 @@
-"""A tiny folder of faces that are not faces: each identity a colored pattern, each image a noisy one of it."""
+"""A configuration that trains in a second."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
-from PIL import Image
 
 from unpg.config import from_dict
 from unpg.train import TrainConfig
-
-
-@pytest.fixture(scope="session")
-def patterns(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("patterns")
-    rng = np.random.default_rng(0)
-    for identity in range(8):
-        (root / f"id{identity}").mkdir()
-        pattern = np.kron(rng.integers(40, 215, (4, 4, 3)), np.ones((8, 8, 1)))
-        for i in range(8):
-            noisy = np.clip(pattern + rng.normal(0, 12, pattern.shape), 0, 255).astype(np.uint8)
-            Image.fromarray(noisy).save(root / f"id{identity}" / f"{i}.png")
-    return root
 
 
 @pytest.fixture
