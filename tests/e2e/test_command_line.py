@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -51,12 +52,11 @@ def test_train_evaluate_report(recipe, patterns, tmp_path, capsys):
     page = tmp_path / "page.html"
     assert main(["report", str(run), str(tmp_path / "r"), "--out", str(page)]) == 2
     assert "--names" in capsys.readouterr().err
-    assert (
-        main(
-            ["report", str(run), str(unified), str(tmp_path / "r"), "--names", "a", "unified", "c", "--out", str(page)]
-        )
-        == 0
-    )
+    words = ["report", str(run), str(unified), str(tmp_path / "r"), "--names", "a", "unified", "c"]
+    assert main([*words, "--out", str(page), "--figures", str(tmp_path / "f")]) == 0
+    figures = sorted((tmp_path / "f").iterdir())
+    assert len(figures) == page.read_text().count("<figure")
+    assert all(ElementTree.parse(figure).getroot().tag.endswith("svg") for figure in figures)
     text = page.read_text()
     assert "unified" in text
     assert "http" not in text.replace("http://www.w3.org/", "").replace("https://arxiv.org", "")

@@ -18,11 +18,12 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--names", nargs="+", help="what to call them, in the same order (default: folder names)")
     parser.add_argument("--out", default="report.html", help="the page to write (default: %(default)s)")
     parser.add_argument("--title", default=None, help="its title")
+    parser.add_argument("--figures", help="folder in which every figure is also left as an SVG file")
     found = parser.parse_args(list(arguments))
     if found.names and len(found.names) != len(found.runs):
         parser.error(f"--names gives {len(found.names)} names for {len(found.runs)} runs")
     names = found.names or [None] * len(found.runs)
     runs = [load_run(path, name) for path, name in zip(found.runs, names, strict=True)]
     extra = {"title": found.title} if found.title else {}
-    write_report(Path(found.out), runs, **extra)
+    write_report(Path(found.out), runs, figures=found.figures, **extra)
     print(f"Wrote {found.out}")

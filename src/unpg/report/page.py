@@ -23,8 +23,20 @@ POINTS = 400
 """Points of a training curve at most; beyond, the mean of each stretch of steps is drawn."""
 
 
-def write_report(out: str | os.PathLike[str], runs: Sequence[RunData], title: str = "Face embeddings, judged") -> Path:
+def write_report(
+    out: str | os.PathLike[str],
+    runs: Sequence[RunData],
+    title: str = "Face embeddings, judged",
+    *,
+    figures: str | os.PathLike[str] | None = None,
+) -> Path:
     """Write one HTML page about ``runs`` to ``out``; it needs no other file and no network.
+
+    Args:
+        out: The page.
+        runs: What it is about.
+        title: Of the page.
+        figures: A folder in which every figure is also left as an SVG file, by its number on the page.
 
     Raises:
         DataError: There are no runs, two have one name, or none has anything to show.
@@ -71,6 +83,10 @@ def write_report(out: str | os.PathLike[str], runs: Sequence[RunData], title: st
         facts=run_facts(runs),
         missing=[run.name for run in runs if run.steps and not run.similarities],
     )
+    if figures is not None:
+        Path(figures).mkdir(parents=True, exist_ok=True)
+        for n, drawing in (entry for section in numbered.values() for entry in section):
+            (Path(figures) / f"figure-{n:02d}.svg").write_text(drawing.svg, encoding="utf-8")
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
