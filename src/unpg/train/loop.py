@@ -130,6 +130,7 @@ class _Trainer:
         self.step = 0
         self.skipped = 0
         self.bad_in_a_row = 0
+        self.told = 0  # unreadable images that have been shown
         self.recent: dict[str, float] = {}
         self.images_per_second = float("nan")
         self.log: MetricsLog
@@ -225,6 +226,9 @@ class _Trainer:
             self.log.write("warning", self.step, at, text=warning)
             self.console.print(f"[bold]Warning:[/bold] {warning}")
         write_faults(self.run, self.loader.faults)
+        for fault in self.loader.faults[self.told :]:
+            self.console.print(f"Unreadable: {fault.name} ({fault.reason}); {fault.substitute} stands in.")
+        self.told = len(self.loader.faults)
 
     def evaluate(self) -> list[Result]:
         """Judge the network as it is on every benchmark."""

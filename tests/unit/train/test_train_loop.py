@@ -1,10 +1,12 @@
 """Training from a configuration to a run folder: it learns, it resumes exactly, it reports what went wrong."""
 
+import io
 import json
 import shutil
 
 import pytest
 import torch
+from rich.console import Console
 
 from unpg.config import from_dict, read_yaml
 from unpg.errors import ConfigError, DataError
@@ -143,8 +145,10 @@ def test_an_unreadable_image_is_replaced_counted_and_listed(tiny, patterns, tmp_
     broken = tmp_path / "data" / "id3" / "5.png"
     broken.write_bytes(broken.read_bytes()[:200])
     config = tiny(epochs=1, data={"kind": "folder", "roots": str(tmp_path / "data")})
-    summary = train(config, tmp_path / "run").summary
+    console = Console(record=True, width=1000, file=io.StringIO())
+    summary = train(config, tmp_path / "run", console=console).summary
     assert summary.unreadable == 1
+    assert f"Unreadable: {broken}" in console.export_text()
     fault = json.loads((tmp_path / "run" / "faults.jsonl").read_text())
     assert fault["name"] == str(broken)
     assert "id3" in fault["substitute"]
