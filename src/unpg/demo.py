@@ -22,7 +22,7 @@ _COLUMNS = {
 }
 
 
-def demo_config(*, unified: bool, identities: int = 160, views: int = 12, epochs: int = 16) -> TrainConfig:
+def demo_config(*, unified: bool, identities: int = 160, views: int = 12, epochs: int = 12) -> TrainConfig:
     """CosFace, plain or unified, on rendered people of whom a quarter are only judged."""
     return TrainConfig(
         data={"kind": "synthetic", "identities": identities, "views": views, "size": [64, 64]},

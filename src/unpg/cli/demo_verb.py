@@ -23,7 +23,7 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--data", help="root of real faces: judge on LFW too")
     parser.add_argument("--identities", type=int, default=160, help="rendered people (default: %(default)s)")
     parser.add_argument("--views", type=int, default=12, help="images of each (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=16, help="passes over the data (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=12, help="passes over the data (default: %(default)s)")
     found = parser.parse_args(list(arguments))
     console = Console()
     began = time.perf_counter()
