@@ -60,7 +60,7 @@ def run(arguments: Sequence[str]) -> None:
     if found.baselines:
         rows |= {label: [b.run(BASELINES[label]) for b in benchmarks] for label in BASELINES}
     for i in range(len(benchmarks)):
-        console.print(_table({label: results[i] for label, results in rows.items()}, found.folds))
+        _show({label: results[i] for label, results in rows.items()}, found.folds, console)
     if found.out:
         for label, results in rows.items():
             folder = Path(found.out) if label == name else Path(found.out) / label
@@ -84,13 +84,13 @@ def _embedder(model: Model, found: argparse.Namespace, benchmark: Benchmark, con
     return embedded
 
 
-def _table(results: dict[str, Result], folds: str) -> Table:
+def _show(results: dict[str, Result], folds: str, console: Console) -> None:
     told = {label: result.to_dict() for label, result in results.items()}
     first = next(iter(told.values()))
     counts = f"{first['genuine']:,} genuine, {first['impostor']:,} impostor pairs"
     if first.get("left_out"):
         counts += f"; {first['left_out']} pairs left out: an image is missing"
-    table = Table(title=f"{first['benchmark']}: {counts}", title_justify="left", caption_justify="left")
+    table = Table()
     table.add_column("percent")
     for label in told:
         table.add_column(label, justify="right")
@@ -110,5 +110,7 @@ def _table(results: dict[str, Result], folds: str) -> Table:
             elif not reliable:
                 notes.add("*: fewer than thirty false accepts are expected at this FAR")
         table.add_row(f"TAR at FAR {point['target']:g}", *cells)
-    table.caption = "\n".join(sorted(notes)) or None
-    return table
+    console.print(f"\n[bold]{first['benchmark']}[/bold]: {counts}", highlight=False)
+    console.print(table)
+    for note in sorted(notes):
+        console.print(note, highlight=False)

@@ -137,7 +137,7 @@ def _similarities(runs: Sequence[RunData]) -> list[Drawing]:
         batches = run.similarities.get("batches")
         said = f"{run.name}: similarities that the loss compares"
         said += f" in {batches:,} training batches" if isinstance(batches, int) else ""
-        said += f", and all pairs of the evaluation set{of}."
+        said += f", and the pairs that the evaluation set{of} judges."
         offered = sum(counts.get("batch_negatives", ()))
         if run.similarities.get("unified", offered > 0):
             said += _kept(counts)
