@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from unpg.aggregate import Softmax
 from unpg.errors import ConfigError, ShapeError
 from unpg.margins import Margin
-from unpg.pairs import PairGenerator, UnifiedPairs
+from unpg.pairs import PairGenerator
 from unpg.similarity import Pairs, normalize
 
 __all__ = ["LossOutput", "PairLoss", "effective_rank"]
@@ -83,11 +83,6 @@ class PairLoss(nn.Module):
                 statistics = {f"share/{source}": share for source, share in aggregated.shares.items()}
                 statistics |= _pair_statistics(pairs, unit) | self.margin.statistics(norms)
         return LossOutput(loss, per_anchor, statistics)
-
-    @property
-    def schedule_is_stepwise(self) -> bool:
-        """Whether ``forward`` needs ``step``."""
-        return isinstance(self.pairs, UnifiedPairs) and self.pairs.weight.needs_step
 
     def extra_repr(self) -> str:
         """The parts that are no modules, for ``repr``."""

@@ -21,8 +21,6 @@ __all__ = ["Balanced", "Constant", "Scheduled", "Share", "Weight", "as_weight"]
 class Weight(ABC):
     """A rule for the weight w of a set."""
 
-    needs_step = False
-
     @abstractmethod
     def log(self, *, own: Tensor, others: Tensor, kept: Tensor, rivals: Tensor, step: int | None) -> Tensor | float:
         """``log w``.
@@ -97,7 +95,6 @@ class Scheduled(Weight):
     start: int
     ramp: int = 0
     then: "Weight | float | Literal['balanced']" = 1.0
-    needs_step = True
 
     def __post_init__(self) -> None:
         if self.start < 0 or self.ramp < 0:
