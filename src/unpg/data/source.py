@@ -6,6 +6,11 @@ from typing import Any
 
 from unpg.data.folder import FolderSet
 from unpg.data.image_set import ImageSet
+from unpg.data.joined import JoinedSet
+from unpg.data.listed import csv_set, list_set
+from unpg.data.parquet import ParquetSet
+from unpg.data.record_set import RecordSet
+from unpg.errors import ConfigError
 from unpg.registry import Registry
 
 __all__ = ["SOURCES"]
@@ -22,6 +27,44 @@ def folder(
 ) -> ImageSet:
     """Images in one folder per identity: :class:`unpg.data.folder.FolderSet`."""
     return FolderSet(roots, exclude, min_images=min_images, allow_missing=allow_missing)
+
+
+@SOURCES.register("recordio")
+def recordio(path: str) -> ImageSet:
+    """A ``.rec`` file, or a folder with ``train.rec``: :class:`unpg.data.record_set.RecordSet`."""
+    return RecordSet(path)
+
+
+@SOURCES.register("list")
+def listed(path: str, root: str | None = None) -> ImageSet:
+    """Lines ``<path> <label>`` or ``<path> <tab> <name>``: :func:`unpg.data.listed.list_set`."""
+    return list_set(path, root)
+
+
+@SOURCES.register("csv")
+def table(path: str, root: str | None = None, path_column: str = "path", identity_column: str = "identity") -> ImageSet:
+    """A table with commas and a header: :func:`unpg.data.listed.csv_set`."""
+    return csv_set(path, root, path_column=path_column, identity_column=identity_column)
+
+
+@SOURCES.register("parquet")
+def parquet(
+    path: str, root: str | None = None, image_column: str = "image", identity_column: str = "identity"
+) -> ImageSet:
+    """A Parquet file of images or paths: :class:`unpg.data.parquet.ParquetSet`."""
+    return ParquetSet(path, root, image_column=image_column, identity_column=identity_column)
+
+
+@SOURCES.register("joined")
+def joined(sources: Mapping[str, Any]) -> ImageSet:
+    """Several sources, by name, each with its own kind and settings: :class:`unpg.data.joined.JoinedSet`."""
+    parts: dict[str, ImageSet] = {}
+    for name, settings in sources.items():
+        if not isinstance(settings, Mapping) or "kind" not in settings:
+            raise ConfigError(f"data.sources.{name} must be a mapping with a kind, got {settings!r}.")
+        rest = dict(settings)
+        parts[name] = SOURCES.build(rest.pop("kind"), rest)
+    return JoinedSet(parts)
 
 
 @SOURCES.register("synthetic")

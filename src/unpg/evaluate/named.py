@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from unpg.data.bins import BinPairs
 from unpg.data.folder import FolderSet
 from unpg.data.pairs import PairImages, PairList, cfp_pairs, csv_pairs, lfw_pairs
 from unpg.errors import DataError, did_you_mean
@@ -26,7 +27,8 @@ def open_benchmark(name: str, root: str | os.PathLike[str] | None = None) -> Ben
 
     Args:
         name: A name of :data:`BENCHMARKS`; or the path of a CSV of pairs (``path_a,path_b,same[,fold]``, see
-            :func:`unpg.data.pairs.csv_pairs`); or the path of a folder with one folder per identity, of which all
+            :func:`unpg.data.pairs.csv_pairs`); or of a ``.bin`` file of pairs (see
+            :class:`unpg.data.bins.BinPairs`); or the path of a folder with one folder per identity, of which all
             pairs are judged.
         root: The data root for named benchmarks; see :func:`~unpg.evaluate.benchmark.data_root`.
 
@@ -40,11 +42,15 @@ def open_benchmark(name: str, root: str | os.PathLike[str] | None = None) -> Ben
     path = Path(name)
     if path.is_dir():
         return AllPairsBenchmark(name, FolderSet(path))
+    if path.is_file() and path.suffix == ".bin":
+        bins = BinPairs(path)
+        folds = bins.folds if len(np.unique(bins.folds)) > 1 else None
+        return PairBenchmark(name, bins.images, bins.pairs, bins.same, folds)
     if path.is_file():
         return pair_benchmark(name, csv_pairs(path))
     raise DataError(
-        f"The benchmark {name!r} is no name, no CSV of pairs (header path_a,path_b,same[,fold]), and no folder "
-        f"with one folder of images per identity.{did_you_mean(name, BENCHMARKS)}"
+        f"The benchmark {name!r} is no name, no CSV of pairs (header path_a,path_b,same[,fold]), no .bin file, and no "
+        f"folder with one folder of images per identity.{did_you_mean(name, BENCHMARKS)}"
     )
 
 

@@ -1,0 +1,162 @@
+"""Image sets that a text file lists: lines of path and identity, or a table with commas."""
+
+import csv
+import os
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unpg.data.decode import decode, require_size
+from unpg.data.image_set import set_digest
+from unpg.errors import DataError, did_you_mean
+
+__all__ = ["ListedSet", "csv_set", "list_set"]
+
+AnyPath = str | PathLike[str]
+
+
+class ListedSet:
+    """Image files with an identity each, in the order given.
+
+    Args:
+        source: What to call the list in messages.
+        root: What the files' paths are relative to.
+        files: (n,) their paths.
+        people: (n,) who each shows. Labels are given in order of first appearance.
+
+    Raises:
+        DataError: No file, or the first cannot be read.
+    """
+
+    def __init__(self, source: str, root: Path, files: Sequence[str], people: Sequence[str]) -> None:
+        if not files:
+            raise DataError(f"{source} lists no image.")
+        number: dict[str, int] = {}
+        self.labels: NDArray[np.int64] = np.array([number.setdefault(p, len(number)) for p in people], dtype=np.int64)
+        self.identities = list(number)
+        self._root, self._files = root, list(files)
+        self.image_size, self._like = self._first_readable(source)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def name(self, i: int) -> str:
+        """The path of image ``i``."""
+        return str(self._root / self._files[i])
+
+    def content(self, i: int) -> bytes:
+        """Its file, untouched.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        try:
+            return Path(self.name(i)).read_bytes()
+        except OSError as error:
+            raise DataError(f"{self.name(i)} cannot be read: {error.strerror or error}.") from error
+
+    def read(self, i: int) -> NDArray[np.uint8]:
+        """Image ``i``, (h, w, 3) uint8 RGB.
+
+        Raises:
+            DataError: It cannot be read.
+            SizeError: It is not of the size of the set's first readable image.
+        """
+        return require_size(decode(self.name(i)), self.image_size, self.name(i), self._like)
+
+    def digest(self) -> str:
+        """From the paths as listed, identities and file sizes."""
+        listed = (f"{file}\0{self.identities[label]}" for file, label in zip(self._files, self.labels, strict=True))
+        return set_digest(listed, self.labels, (_size(self.name(i)) for i in range(len(self))))
+
+    def _first_readable(self, source: str) -> tuple[tuple[int, int], str]:
+        first = ""
+        for i in range(len(self)):
+            try:
+                image = decode(self.name(i))
+            except DataError as error:
+                first = first or str(error)
+                continue
+            return (image.shape[0], image.shape[1]), self.name(i)
+        raise DataError(f"{source}: none of the {len(self)} images can be read. The first: {first}")
+
+
+def list_set(file: AnyPath, root: AnyPath | None = None) -> ListedSet:
+    """Lines ``<path> <tab> <identity>``, or without tabs ``<path> <identity>``, where the last space divides.
+
+    Args:
+        file: The list, UTF-8. Blank lines and lines that start with ``#`` are comments.
+        root: What relative paths are relative to; the folder of ``file`` if not given.
+
+    Raises:
+        DataError: A line does not read like that (with its number), a path is given twice, or nothing is listed.
+    """
+    rows = []
+    for number, line in enumerate(_text(file).splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        cells = line.split("\t") if "\t" in line else line.rsplit(maxsplit=1)
+        if len(cells) != 2 or not all(cell.strip() for cell in cells):
+            raise DataError(f"{file}, line {number}: expected '<path> <tab> <identity>', got {line[:200]!r}.")
+        rows.append((number, cells[0].strip(), cells[1].strip()))
+    return _listed(file, root, rows)
+
+
+def csv_set(
+    file: AnyPath, root: AnyPath | None = None, *, path_column: str = "path", identity_column: str = "identity"
+) -> ListedSet:
+    """A table with commas whose first line names the columns.
+
+    Args:
+        file: The table, UTF-8.
+        root: What relative paths are relative to; the folder of ``file`` if not given.
+        path_column: The column of the images' paths.
+        identity_column: The column of who they show.
+
+    Raises:
+        DataError: No such column, a line with another number of cells or an empty one (with its number), a path
+            is given twice, or nothing is listed.
+    """
+    table = csv.reader(_text(file).splitlines())
+    header = next(table, [])
+    for column in (path_column, identity_column):
+        if column not in header:
+            raise DataError(f"{file}, line 1: no column is called {column!r}.{did_you_mean(column, header)}")
+    at = header.index(path_column), header.index(identity_column)
+    rows = []
+    for cells in table:
+        if not cells:
+            continue
+        if len(cells) != len(header) or not all(cells[i].strip() for i in at):
+            raise DataError(
+                f"{file}, line {table.line_num}: expected {len(header)} cells with a path and an identity, got {cells}."
+            )
+        rows.append((table.line_num, cells[at[0]].strip(), cells[at[1]].strip()))
+    return _listed(file, root, rows)
+
+
+def _listed(file: AnyPath, root: AnyPath | None, rows: list[tuple[int, str, str]]) -> ListedSet:
+    seen: dict[str, int] = {}
+    for number, path, _ in rows:
+        if path in seen:
+            raise DataError(f"{file}, line {number}: {path} is in line {seen[path]} already. Remove one of the two.")
+        seen[path] = number
+    base = Path(root) if root is not None else Path(file).parent
+    return ListedSet(str(file), base, [path for _, path, _ in rows], [who for _, _, who in rows])
+
+
+def _text(file: AnyPath) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"The list {file} cannot be read: {error}.") from error
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1  # a missing file makes another digest, and an error only when it is read

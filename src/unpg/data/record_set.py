@@ -1,0 +1,309 @@
+"""A RecordIO file of labeled images as an image set, with an index that is built once.
+
+Axes: n images.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import zlib
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unpg.data.decode import decode, require_size
+from unpg.data.recordio import Record, RecordFile, read_index
+from unpg.errors import DataError
+
+__all__ = ["RecordSet", "cache_folder"]
+
+_VERSION = 1  # of what lies in the cache
+
+
+class RecordSet:
+    """Images of a ``.rec`` file, in the order of their keys.
+
+    Two layouts are known. insightface's: record 0 has flag 2, no image and two labels, the key of the first
+    identity record and the one past the last; images are records 1 to the first identity record. Plain: every
+    record is an image. The identity is a record's label, or the first of its label array; :meth:`record` has
+    the others. A missing index is rebuilt by scanning: keys are then the records' ids if these differ, else
+    places. A ``.lst`` file of the same name names the images, and the identities by their folders.
+
+    The first opening reads the head of each record; what it found is kept in the user's cache folder for as
+    long as path, sizes and times of the files stay, and is mapped from there, by workers too.
+
+    Args:
+        path: The ``.rec`` file, or a folder with ``train.rec`` or a single ``.rec`` file.
+
+    Attributes:
+        labels: (n,) int64, numbered from 0 without gaps in rising order of the file's labels.
+        identities: Name of each label: the folder in the list, else the label in the file.
+        image_size: (height, width) of the first readable image; :meth:`read` refuses others.
+        index: Where the index came from: ``"idx"`` or ``"scan"``.
+
+    Raises:
+        DataError: A file is missing, broken, cut off, or at odds with another.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = _record_file(Path(path))
+        self._file = RecordFile(self.path)
+        self._key = _cache_key(self.path)
+        loaded = _load(self._key, check=True)
+        if loaded is None:
+            loaded = _build(self.path, self._file)
+            self._cached = _save(self._key, *loaded)
+            if self._cached:
+                loaded = _load(self._key, check=False) or loaded
+        else:
+            self._cached = True
+        self._take(*loaded)
+        self.image_size, self._like = self._first_readable()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def content(self, i: int) -> bytes:
+        """The image file of image ``i``, untouched. Raises as :meth:`read`."""
+        return self.record(i).content
+
+    def record(self, i: int) -> Record:
+        """The whole record of image ``i``: all labels, ids and the image file.
+
+        Raises:
+            DataError: It is broken. Names the byte.
+        """
+        return self._file.record(int(self._rows[0, i]))
+
+    def read(self, i: int) -> NDArray[np.uint8]:
+        """Image ``i``, (h, w, 3) uint8 RGB.
+
+        Raises:
+            DataError: It cannot be read. Names the file, key and byte.
+            SizeError: It is not of the size of the set's first image.
+        """
+        name = self._described(i)
+        return require_size(decode(self.content(i), name=name), self.image_size, name, self._like)
+
+    def name(self, i: int) -> str:
+        """The path of image ``i`` in the list, else ``<rec file>#<key>``."""
+        if self._rows[3, i] < 0:
+            return f"{self.path}#{self._rows[1, i]}"
+        with open(self.path.with_suffix(".lst"), "rb") as file:
+            file.seek(int(self._rows[3, i]))
+            return _list_line(file.readline())[2]
+
+    def digest(self) -> str:
+        """From keys, byte offsets (and so sizes), labels and identity names, not from where the file lies."""
+        sha = hashlib.sha256(json.dumps([self._file.size, self.identities]).encode())
+        sha.update(np.ascontiguousarray(self._rows[:3]).data)
+        return sha.hexdigest()
+
+    def _take(self, rows: NDArray[np.int64], meta: dict[str, Any]) -> None:
+        self._rows = rows
+        self.labels: NDArray[np.int64] = rows[2]
+        self.identities: list[str] = meta["identities"]
+        self.index: str = meta["index"]
+
+    def _described(self, i: int) -> str:
+        return f"{self.path}, record {self._rows[1, i]} at byte {self._rows[0, i]}"
+
+    def _first_readable(self) -> tuple[tuple[int, int], str]:
+        first = ""
+        for i in range(len(self)):
+            try:
+                image = decode(self.content(i), name=self._described(i))
+            except DataError as error:
+                first = first or str(error)
+                continue
+            return (image.shape[0], image.shape[1]), self._described(i)
+        raise DataError(f"None of the {len(self)} images can be read. The first: {first}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        if self._cached:  # the worker maps the arrays, of which millions of records make hundreds of megabytes
+            del state["_rows"], state["labels"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if "_rows" not in state:
+            if _cache_key(self.path) != self._key:
+                raise DataError(f"{self.path} or its index has changed since it was opened. Start anew.")
+            self._take(*(_load(self._key, check=False) or _build(self.path, self._file)))
+
+
+def cache_folder() -> Path:
+    """Where indices are kept: ``$XDG_CACHE_HOME/unpg/recordio``, by default under ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "unpg" / "recordio"
+
+
+def _record_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob("*.rec"))
+    if path / "train.rec" in found:
+        return path / "train.rec"
+    if len(found) != 1:
+        raise DataError(f"{path} has {len(found)} .rec files and no train.rec among them. Name the file itself.")
+    return found[0]
+
+
+def _cache_key(path: Path) -> str:
+    parts: list[Any] = [_VERSION, str(path.resolve())]
+    for suffix in (".rec", ".idx", ".lst"):
+        file = path.with_suffix(suffix) if suffix != ".rec" else path
+        with suppress(OSError):
+            status = file.stat()
+            parts.append((suffix, status.st_size, status.st_mtime_ns))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def _load(key: str, *, check: bool) -> tuple[NDArray[np.int64], dict[str, Any]] | None:
+    """Rows (4, n) and description from the cache, or None if they are not there or broken."""
+    folder = cache_folder() / key
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        rows = np.load(folder / "rows.npy", mmap_mode="r", allow_pickle=False)
+        fits = rows.dtype == np.int64 and rows.ndim == 2 and len(rows) == 4 and rows.shape[1] == meta["n"]
+        if not fits or set(meta) != {"n", "crc", "identities", "index"}:
+            return None
+        if check and zlib.crc32(rows.data) != meta["crc"]:
+            return None
+        return np.asarray(rows), meta
+    # A cache is a convenience: whatever is wrong with it, it is built again.
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _save(key: str, rows: NDArray[np.int64], meta: dict[str, Any]) -> bool:
+    """Whether it could be kept."""
+    folder = cache_folder() / key
+    temporary = folder.with_name(f"{key}.{secrets.token_hex(4)}")
+    try:
+        temporary.mkdir(parents=True)
+        np.save(temporary / "rows.npy", rows)
+        (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)  # a broken one
+        os.rename(temporary, folder)
+    except OSError:  # read-only, full, or another process was quicker
+        shutil.rmtree(temporary, ignore_errors=True)
+        return _load(key, check=True) is not None
+    return True
+
+
+def _build(path: Path, file: RecordFile) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """Rows (4, n): offset in bytes, key, label, byte of the line in the list or -1; and a description."""
+    index = path.with_suffix(".idx")
+    if index.exists():
+        keys, offsets = read_index(index)
+        file.require_chain(offsets, str(index))
+        heads = file.heads(offsets)
+    else:
+        offsets = file.scan()
+        heads = file.heads(offsets)
+        ids = heads.ids.astype(np.int64)
+        keys = ids if len(np.unique(ids)) == len(ids) else np.arange(len(ids), dtype=np.int64)
+        order = np.argsort(keys, kind="stable")
+        keys, offsets = keys[order], offsets[order]
+        heads = heads._replace(
+            flags=heads.flags[order], labels=heads.labels[order], ids=heads.ids[order], empty=heads.empty[order]
+        )
+    images = np.arange(len(keys))
+    if len(keys) and keys[0] == 0 and heads.flags[0] == 2 and heads.empty[0]:
+        images = _listed_images(path, file, keys, offsets, (heads.flags == 2) & heads.empty)
+    if not len(images):
+        raise DataError(f"{path} has no image records.")
+    raw = heads.labels[images]
+    wrong = np.flatnonzero(~(np.isfinite(raw) & (raw >= 0) & (raw == np.floor(raw))))
+    if len(wrong):
+        i = images[wrong[0]]
+        raise DataError(
+            f"{path}, byte {offsets[i]}: record {keys[i]} has the label {heads.labels[i]}; identities are whole "
+            "numbers from 0 on."
+        )
+    names, labels = np.unique(raw.astype(np.int64), return_inverse=True)
+    labels = labels.reshape(-1).astype(np.int64)
+    lines, identities = _from_list(path, keys[images], raw, labels, [str(name) for name in names])
+    rows = np.ascontiguousarray(np.stack([offsets[images], keys[images], labels, lines]))
+    source = "idx" if index.exists() else "scan"
+    return rows, {"n": rows.shape[1], "crc": zlib.crc32(rows.data), "identities": identities, "index": source}
+
+
+def _listed_images(
+    path: Path, file: RecordFile, keys: NDArray[np.int64], offsets: NDArray[np.int64], ranges: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Places of the image records in insightface's layout."""
+    declared = int(file.record(int(offsets[0])).labels[0])
+    after = np.flatnonzero(ranges[1:]) + 1
+    first = int(keys[after[0]]) if len(after) else int(keys[-1]) + 1
+    # float32 holds whole numbers up to 2**24; beyond, record 0 is off by some, but the records themselves are not.
+    if abs(declared - first) > (0 if declared < 1 << 24 else int(np.spacing(np.float32(declared)))):
+        raise DataError(
+            f"{path}, byte {offsets[0]}: record 0 says that images are records 1 to {declared - 1}, but the first "
+            f"record without an image has the key {first}. The file is cut off, or its index is of another file."
+        )
+    images = np.flatnonzero((keys >= 1) & (keys < first))
+    if len(images) != first - 1:
+        gap = int(np.flatnonzero(keys[images] != np.arange(1, len(images) + 1)).min(initial=len(images))) + 1
+        raise DataError(
+            f"{path}: record 0 says that images are records 1 to {first - 1}, but there is no record {gap}."
+        )
+    return images
+
+
+def _list_line(line: bytes) -> tuple[int | None, float, str]:
+    """(key or None, label, path) of a line of either grammar: mxnet's ``key, labels ..., path`` or insightface's
+    ``aligned, path, label ...``.
+    """
+    cells = line.decode("utf-8", "surrogateescape").rstrip("\r\n").split("\t")
+    if len(cells) < 3:
+        raise ValueError("fewer than three cells")
+    try:
+        return int(cells[0]), float(cells[1]), cells[-1]
+    except ValueError:
+        int(cells[0])
+        return None, float(cells[2]), cells[1]
+
+
+def _from_list(
+    path: Path, keys: NDArray[np.int64], raw: NDArray[np.float32], labels: NDArray[np.int64], names: list[str]
+) -> tuple[NDArray[np.int64], list[str]]:
+    """For each image the byte of its line in the ``.lst`` or -1, and the names of the identities."""
+    lines = np.full(len(keys), -1, dtype=np.int64)
+    file = path.with_suffix(".lst")
+    if not file.exists():
+        return lines, names
+    place = {key: i for i, key in enumerate(keys.tolist())}
+    folders: dict[int, set[str]] = {}
+    at = 0
+    with open(file, "rb") as opened:
+        for number, line in enumerate(opened, start=1):
+            if line.strip():
+                try:
+                    key, label, image = _list_line(line)
+                except ValueError as error:
+                    raise DataError(
+                        f"{file}, line {number}: expected '<key> <tab> <label> <tab> <path>', got {line[:80]!r}. "
+                        "Correct or remove the list."
+                    ) from error
+                i = place.get(number if key is None else key)
+                if i is not None:
+                    if raw[i] != np.float32(label):
+                        raise DataError(
+                            f"{file}, line {number}: label {label:g}, but record {keys[i]} of {path} has {raw[i]:g}. "
+                            "The list is of another file; correct or remove it."
+                        )
+                    lines[i] = at
+                    folders.setdefault(int(labels[i]), set()).add(image.rpartition("/")[0].rpartition("/")[2])
+            at += len(line)
+    folder_of = {label: next(iter(found)) for label, found in folders.items() if len(found) == 1}
+    unique = len(set(folder_of.values())) == len(names) == len(folder_of) and all(folder_of.values())
+    return lines, [folder_of[label] for label in range(len(names))] if unique else names

@@ -1,0 +1,176 @@
+import io
+import os
+import pickle
+import pickletools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unpg.data import ImageSet, SizeError
+from unpg.data.bins import BinPairs, read_bin, write_bin
+from unpg.errors import DataError
+
+
+def png(value, size=(8, 8)):
+    file = io.BytesIO()
+    Image.new("RGB", size[::-1], (value, 0, 0)).save(file, "PNG")
+    return file.getvalue()
+
+
+IMAGES = [png(i) for i in (1, 2, 1, 3)]
+SAME = [True, False]
+
+
+def dump(path, value, protocol=2):
+    path.write_bytes(pickle.dumps(value, protocol=protocol))
+    return path
+
+
+def test_what_is_written_is_read(tmp_path):
+    write_bin(tmp_path / "a.bin", IMAGES, SAME)
+    images, same = read_bin(tmp_path / "a.bin")
+    assert images == IMAGES
+    assert same.tolist() == SAME
+    assert pickle.loads((tmp_path / "a.bin").read_bytes()) == (IMAGES, SAME)  # by anybody
+    assert os.listdir(tmp_path) == ["a.bin"]
+    with pytest.raises(DataError, match="4 images for 1 answers"):
+        write_bin(tmp_path / "a.bin", IMAGES, [True])
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("shape", [None, (-1,), (-1, 1)])
+@pytest.mark.parametrize("answers", [list, tuple, np.array, lambda s: list(np.array(s)), lambda s: [int(x) for x in s]])
+def test_every_protocol_with_bytes_and_arrays(tmp_path, protocol, shape, answers):
+    images = IMAGES if shape is None else [np.frombuffer(i, np.uint8).reshape(shape) for i in IMAGES]
+    found, same = read_bin(dump(tmp_path / "a.bin", (images, answers(SAME)), protocol))
+    assert found == IMAGES
+    assert same.tolist() == SAME
+
+
+def test_texts_of_python_2_are_bytes(tmp_path):
+    # As Python 2 writes a str: the opcode BINSTRING, here for both images.
+    strings = b"".join(b"T" + len(i).to_bytes(4, "little") + i for i in IMAGES[:2])
+    (tmp_path / "a.bin").write_bytes(b"\x80\x02](" + strings + b"e]\x88a\x86.")
+    assert read_bin(tmp_path / "a.bin")[0] == IMAGES[:2]
+
+
+class Hostile:
+    def __init__(self, call, *arguments):
+        self.reduced = call, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize(
+    "made",
+    [
+        Hostile(os.system, "touch hacked"),
+        Hostile(eval, "open('hacked', 'w')"),
+        Hostile(getattr, "x", "y"),
+        Hostile(bytes, 10**12),
+        Hostile(np.array, [1]),
+        np.array([object()], dtype=object)[:0],
+        np.zeros(1, dtype=[("a", "u1")]),
+        np.ma.masked_array([1]),
+        Hostile,
+    ],
+    ids=lambda made: type(made).__name__,
+)
+def test_a_hostile_pickle_is_refused_and_nothing_is_run(tmp_path, monkeypatch, protocol, made):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"a.bin asks for .*Nothing of it was run"):
+        read_bin(dump(tmp_path / "a.bin", ([made, b""], [True]), protocol))
+    assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"cnumpy\ndtype\n(dN}S'_call'\nK\x01s\x86b.",  # a change of a function by its slots
+        b"cnumpy\ndtype\n}b.",
+        b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x03\x00\x00\x00hextR.",
+        b"cnumpy\ndtype\n(X\x01\x00\x00\x00OtR.",
+    ],
+)
+def test_hostile_opcodes_are_refused_and_change_nothing(tmp_path, code):
+    (tmp_path / "a.bin").write_bytes(b"\x80\x02" + code)
+    with pytest.raises(DataError, match=r"a.bin"):
+        read_bin(tmp_path / "a.bin")
+    arrays = [np.frombuffer(i, np.uint8) for i in IMAGES]
+    assert read_bin(dump(tmp_path / "b.bin", (arrays, SAME)))[0] == IMAGES
+
+
+def test_a_file_cut_off_or_changed_anywhere_is_an_error(tmp_path):
+    arrays = [np.frombuffer(b"0123456789", np.uint8)] * 2
+    whole = pickle.dumps((arrays, [True]), protocol=2)
+    path = tmp_path / "a.bin"
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"a.bin"):
+            read_bin(path)
+    payload = whole.index(b"0123456789")
+    for at in [*range(payload), *range(payload + 10, len(whole))]:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x15]) + whole[at + 1 :])
+        try:
+            images, same = read_bin(path)
+        except DataError:
+            continue
+        assert len(images) == 2 * len(same)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([1, 2, 3], r"expected a pair \(images, answers\), got a list of 3"),
+        ((1, [True]), "expected a list of images and one of answers, got a int"),
+        (([], []), "has 0 images and 0 answers"),
+        (([b"", b""], [True, True]), "has 2 images and 2 answers"),
+        (([b"", "text"], [True]), "image 1 is a str of 4"),
+        (([b"", np.zeros((2, 2, 3), np.uint8)], [True]), r"image 1 is an array of shape \(2, 2, 3\)"),
+        (([b"", np.zeros(3)], [True]), "type float64"),
+        (([b"", b""], ["yes"]), "answer 0 is 'yes'"),
+        (([b"", b""], [2]), "answer 0 is 2"),
+    ],
+)
+def test_what_is_no_verification_set_is_said(tmp_path, value, message):
+    with pytest.raises(DataError, match=message):
+        read_bin(dump(tmp_path / "a.bin", value))
+    with pytest.raises(DataError, match="cannot be read"):
+        read_bin(tmp_path / "gone.bin")
+
+
+def test_pairs_point_into_distinct_images(tmp_path):
+    write_bin(tmp_path / "a.bin", IMAGES, SAME)
+    found = BinPairs(tmp_path / "a.bin")
+    assert isinstance(found.images, ImageSet)
+    assert found.pairs.tolist() == [[0, 1], [0, 2]]
+    assert len(found.images) == 3
+    assert found.images.read(2)[0, 0].tolist() == [3, 0, 0]
+    assert found.folds.tolist() == [0, 0]
+    assert pickle.loads(pickle.dumps(found.images)).digest() == found.images.digest()
+    write_bin(tmp_path / "b.bin", [*IMAGES[:3], png(4)], SAME)
+    assert BinPairs(tmp_path / "b.bin").images.digest() != found.images.digest()
+    write_bin(tmp_path / "c.bin", [png(1), png(2, (9, 8))], [True])
+    with pytest.raises(SizeError, match=r"c.bin#1 is 9 x 8"):
+        BinPairs(tmp_path / "c.bin").images.read(1)
+
+
+def test_folds_are_ten_runs_of_neighbors(tmp_path):
+    write_bin(tmp_path / "a.bin", [png(i) for i in range(46)], [True] * 23)
+    assert np.bincount(BinPairs(tmp_path / "a.bin").folds).tolist() == [3, 3, 3, 2, 2, 2, 2, 2, 2, 2]
+    assert (np.diff(BinPairs(tmp_path / "a.bin").folds) >= 0).all()
+
+
+@pytest.mark.data
+def test_the_real_sample(faces):
+    path = faces / "fixtures" / "small_lfw_bin" / "small_lfw.bin"
+    assert any(op.name == "GLOBAL" for op, _, _ in pickletools.genops(path.read_bytes()))
+    found = BinPairs(path)
+    assert found.same.tolist() == [True] * 10
+    assert found.images.image_size == (112, 112)
+    for i in range(len(found.images)):
+        assert found.images.content(i)[:2] == b"\xff\xd8"
+        assert found.images.read(i).std() > 10

@@ -1,0 +1,182 @@
+import hashlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unpg.cli.main import main
+from unpg.data import FolderSet
+from unpg.data.check import check_set
+from unpg.data.content import content
+from unpg.data.convert import MANIFEST, convert
+from unpg.data.inspect import inspect_set
+from unpg.data.listed import list_set
+from unpg.data.open_source import open_source
+from unpg.data.record_set import RecordSet
+from unpg.errors import ConfigError, DataError
+from unpg.evaluate.benchmark import PairBenchmark
+from unpg.evaluate.named import open_benchmark
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def root(tmp_path):
+    rng = np.random.default_rng(0)
+    for who, count in (("ann", 1), ("bob", 2), ("cyd", 3), ("dan", 4)):
+        (tmp_path / "f" / who).mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "f" / who / f"{i}.jpg")
+    return tmp_path / "f"
+
+
+def files(image_set):
+    found = {}
+    for i, label in enumerate(image_set.labels):
+        found.setdefault(image_set.identities[label], []).append(content(image_set, i))
+    return found
+
+
+@pytest.mark.parametrize("first", ["recordio", "folder"])
+@pytest.mark.parametrize("second", ["recordio", "folder"])
+def test_converted_twice_every_byte_and_name_is_there(root, tmp_path, first, second):
+    assert main(["data", "convert", str(root), "--out", str(tmp_path / "one"), "--to", first]) == 0
+    assert main(["data", "convert", str(tmp_path / "one"), "--out", str(tmp_path / "two"), "--to", second]) == 0
+    assert files(open_source(tmp_path / "two")) == files(FolderSet(root))
+    lines = [line.split("  ") for line in (tmp_path / "two" / MANIFEST).read_text().splitlines()]
+    there = {str(p.relative_to(tmp_path / "two")) for p in (tmp_path / "two").rglob("*") if p.is_file()}
+    assert {name for _, name in lines} | {MANIFEST} == there
+    for digest, name in lines:
+        assert hashlib.sha256((tmp_path / "two" / name).read_bytes()).hexdigest() == digest
+
+
+def test_a_converted_file_has_the_layout_of_insightface(root, tmp_path):
+    convert(FolderSet(root), tmp_path / "out")
+    data = RecordSet(tmp_path / "out")
+    assert data.identities == ["ann", "bob", "cyd", "dan"]
+    assert data._file.record(0).labels == (11, 15)
+    (tmp_path / "out" / "train.idx").unlink()
+    assert RecordSet(tmp_path / "out").digest() == data.digest()
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("form", ["recordio", "folder"])
+@pytest.mark.parametrize("after", [1, 5, 10])
+def test_a_conversion_that_was_killed_goes_on(root, tmp_path, form, after):
+    def kill(done, total):
+        if done == after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        convert(FolderSet(root), tmp_path / "out", form, progress=kill)
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out.partial").exists()
+    for half in (tmp_path / "out.partial").rglob("00000000.jpg"):
+        half.write_bytes(b"half")
+    convert(FolderSet(root), tmp_path / "out", form)
+    convert(FolderSet(root), tmp_path / "whole", form)
+    both = [
+        {str(p.relative_to(r)): p.read_bytes() for p in r.rglob("*.*")} for r in (tmp_path / "out", tmp_path / "whole")
+    ]
+    assert both[0] == both[1]
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_conversion_never_mixes_two_sets(root, tmp_path):
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "job.json").write_text('{"digest": "another", "form": "folder"}')
+    with pytest.raises(DataError, match="beginning of another conversion"):
+        convert(FolderSet(root), tmp_path / "out", "folder")
+    (tmp_path / "out.partial" / "job.json").rename(tmp_path / "out.partial" / "mine")
+    with pytest.raises(DataError, match="is not empty and no conversion"):
+        convert(FolderSet(root), tmp_path / "out", "folder")
+    with pytest.raises(ConfigError, match="f exists"):
+        convert(FolderSet(root), root)
+    with pytest.raises(ConfigError, match="recordio, folder, got 'zip'"):
+        convert(FolderSet(root), tmp_path / "new", "zip")
+
+
+def test_people_who_would_share_a_folder_are_refused(root, tmp_path):
+    (root / "list.txt").write_text("ann/0.jpg\ta/b\nbob/0.jpg\tA:b\n")
+    with pytest.raises(DataError, match="would share the folder"):
+        convert(list_set(root / "list.txt"), tmp_path / "out", "folder")
+
+
+def test_check_finds_each_kind_of_fault(root, capsys):
+    assert check_set(FolderSet(root)) == []
+    assert main(["data", "check", str(root)]) == 0
+    assert "10 images; no fault" in capsys.readouterr().out
+    (root / "bob" / "0.jpg").write_bytes((root / "ann" / "0.jpg").read_bytes())
+    (root / "cyd" / "0.jpg").write_bytes(b"")
+    (root / "cyd" / "1.jpg").write_bytes(b"broken")
+    Image.new("L", (8, 8), 7).save(root / "cyd" / "2.jpg")
+    Image.fromarray(np.arange(9 * 8 * 3, dtype=np.uint8).reshape(9, 8, 3)).save(root / "dan" / "0.jpg")
+    (root / "dan" / "2.jpg").write_bytes((root / "dan" / "1.jpg").read_bytes())
+    found = [(f.kind, f.name.removeprefix(f"{root}/")) for f in check_set(FolderSet(root))]
+    assert found == [
+        ("duplicate", "bob/0.jpg"),
+        ("empty", "cyd/0.jpg"),
+        ("broken", "cyd/1.jpg"),
+        ("grey", "cyd/2.jpg"),
+        ("size", "dan/0.jpg"),
+        ("duplicate", "dan/2.jpg"),
+    ]
+    with pytest.raises(SystemExit) as ended:
+        main(["data", "check", str(root)])
+    assert ended.value.code == 1
+    out = capsys.readouterr().out
+    assert "same bytes as" in out
+    assert "of identity 'ann'" in out
+    assert "10 images; 2 duplicate, 1 empty, 1 broken, 1 grey, 1 size" in out
+
+
+def test_info_counts(root, capsys):
+    info = inspect_set(FolderSet(root))
+    assert info[:4] == (10, 4, {(8, 8): 10}, 0)
+    assert info.histogram == [(1, 1, 1), (2, 3, 2), (4, 7, 1)]
+    (root / "cyd" / "1.jpg").write_bytes(b"broken")
+    assert main(["data", "info", str(root)]) == 0
+    out = capsys.readouterr().out
+    for text in ("10 images of 4 identities", "8 x 8: ", "of 9 images", "1 others", "2-3         2 ####"):
+        assert text in out
+
+
+def test_split_shares_no_identity(root, tmp_path):
+    for out in ("a", "b", "c"):
+        seed = {"a": 0, "b": 0, "c": 1}[out]
+        words = ["data", "split", str(root), "--out", str(tmp_path / out), "--fraction", "0.5", "--seed", str(seed)]
+        assert main(words) == 0
+    rest, held = (list_set(tmp_path / "a" / name) for name in ("rest.txt", "held_out.txt"))
+    assert set(rest.identities) | set(held.identities) == {"ann", "bob", "cyd", "dan"}
+    assert len(rest.identities) == len(held.identities) == 2
+    assert {**files(rest), **files(held)} == files(FolderSet(root))
+    texts = [(tmp_path / out / "rest.txt").read_text() for out in "abc"]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_errors_of_use_are_one_message(tmp_path, capsys):
+    assert main(["data", "info", str(tmp_path / "gone")]) == 2
+    assert "unpg data: " in (err := capsys.readouterr().err)
+    assert "gone does not exist" in err
+    (tmp_path / "a.zip").write_text("")
+    assert main(["data", "info", str(tmp_path / "a.zip")]) == 2
+    assert "known are a folder, .bin, .csv" in capsys.readouterr().err
+
+
+def test_a_bin_is_a_benchmark_of_pairs(root, tmp_path):
+    from unpg.data.bins import write_bin
+
+    images = [content(FolderSet(root), i % 10) for i in range(40)]
+    write_bin(tmp_path / "a.bin", images, [True, False] * 10)
+    found = open_benchmark(str(tmp_path / "a.bin"))
+    assert isinstance(found, PairBenchmark)
+    assert (len(found.images), len(found.pairs), len(np.unique(found.folds))) == (10, 20, 10)
+    vectors = np.eye(10, dtype=np.float32)
+    assert found.run(lambda images: (vectors, np.ones(10, np.float32))).to_dict()["genuine"] == 10
