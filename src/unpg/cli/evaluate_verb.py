@@ -30,8 +30,8 @@ def run(arguments: Sequence[str]) -> None:
         "--benchmark",
         nargs="+",
         required=True,
-        help="lfw, cfp-ff, cfp-fp, lfw-allpairs, cfp-allpairs, a CSV of pairs (path_a,path_b,same[,fold]), or a folder "
-        "of identities (all pairs)",
+        help="lfw, cfp-ff, cfp-fp, lfw-allpairs, cfp-allpairs, a CSV of pairs (path_a,path_b,same[,fold]), a .bin "
+        "file of pairs, or a folder of identities (all pairs)",
     )
     parser.add_argument("--data", help="data root (default: $UNPG_DATA, else ../shared/data)")
     parser.add_argument("--flip", choices=FLIPS, default="none", help="fusion with the mirror image (default: none)")

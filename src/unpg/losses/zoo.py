@@ -9,7 +9,7 @@ from unpg.heads import FullHead
 from unpg.losses.pair_loss import PairLoss
 from unpg.margins import Additive, Angular, Magnitude, Margin, NoMargin
 from unpg.margins.angular import Tail
-from unpg.pairs import BatchPairs, BoxWhisker, ClassPairs, Scope, UnifiedPairs
+from unpg.pairs import BatchPairs, BoxWhisker, ClassPairs, Filter, Scope, UnifiedPairs
 from unpg.registry import Registry
 from unpg.similarity import Weight, as_weight
 
@@ -76,6 +76,7 @@ def unpg(
     r: float = 1.5,
     scope: Scope = "batch",
     weight: "Weight | float | Literal['balanced']" = 1.0,
+    keep: Filter | None = None,
 ) -> PairLoss:
     """Any classification loss, with the believable negatives of the mini-batch in its denominator.
 
@@ -88,6 +89,7 @@ def unpg(
         scope: ``batch`` (the authors): all anchors share the batch's negatives; ``anchor``: each its own row.
         weight: w, a number (1 is the paper, 0 is ``base`` exactly), ``"balanced"``, or a rule of
             :mod:`unpg.similarity.weight`, such as a schedule.
+        keep: Another filter of :mod:`unpg.pairs.noise` in place of ``BoxWhisker(r)``; r then has no part.
 
     Source: Jung et al. 2022, arXiv 2203.11593.
     """
@@ -96,5 +98,5 @@ def unpg(
             f"unpg() adds batch negatives to a loss over ClassPairs (arcface, cosface, ...); this one is over "
             f"{type(base.pairs).__name__}."
         )
-    extra = BatchPairs(scope, BoxWhisker(r))
+    extra = BatchPairs(scope, BoxWhisker(r) if keep is None else keep)
     return PairLoss(UnifiedPairs(base.pairs, extra, as_weight(weight)), base.margin, base.aggregate)

@@ -3,7 +3,7 @@
 from unpg.pairs.base import PairGenerator
 from unpg.pairs.batch_pairs import BatchPairs, Scope
 from unpg.pairs.class_pairs import ClassPairs
-from unpg.pairs.noise import FILTERS, BoxWhisker, Filter, KeepAll
+from unpg.pairs.noise import FILTERS, BoxWhisker, Filter, KeepAll, Quantile, Sides, TopK
 from unpg.pairs.unified_pairs import UnifiedPairs
 
 __all__ = [
@@ -14,6 +14,9 @@ __all__ = [
     "Filter",
     "KeepAll",
     "PairGenerator",
+    "Quantile",
     "Scope",
+    "Sides",
+    "TopK",
     "UnifiedPairs",
 ]

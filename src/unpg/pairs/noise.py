@@ -6,15 +6,18 @@ person in two. A filter leaves such pairs out by their similarity alone, before 
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
+from torch import Tensor
 
 from unpg.errors import ConfigError
 from unpg.registry import Registry
 from unpg.similarity import Fences, SimilaritySet
 
-__all__ = ["FILTERS", "BoxWhisker", "Filter", "KeepAll"]
+__all__ = ["FILTERS", "BoxWhisker", "Filter", "KeepAll", "Quantile", "Sides", "TopK"]
+
+Sides = Literal["both", "upper"]
 
 FILTERS: Registry[type["Filter"]] = Registry("filter")
 
@@ -50,29 +53,99 @@ class BoxWhisker:
 
     Args:
         r: Length of the whiskers in interquartile ranges. The authors' models use 1.5 (MS1MV2) and 1.0 (K-FACE).
+        sides: ``both`` (the paper), or ``upper``: no pair is too easy. Below the lower fence a pair weighs next to
+            nothing in a sum of exponentials anyway.
 
     Source: Jung et al. 2022, arXiv 2203.11593.
     """
 
     r: float = 1.5
+    sides: Sides = "both"
 
     def __post_init__(self) -> None:
         if not self.r >= 0:  # also catches NaN
             raise ConfigError(f"BoxWhisker.r must be >= 0 (inf keeps every pair), got {self.r}.")
+        if self.sides not in get_args(Sides):
+            raise ConfigError(f"BoxWhisker.sides must be one of {', '.join(get_args(Sides))}; got {self.sides!r}.")
 
     def __call__(self, similarities: SimilaritySet) -> SimilaritySet:
         """The set within its fences. Shapes are static and nothing is read back from the device."""
-        values, offered = similarities.dense()
-        if math.isinf(self.r) or values.shape[1] < _FEWEST:
+        if math.isinf(self.r):
             return similarities
-        ranked = values.masked_fill(~offered, torch.inf).sort(dim=1).values
-        n = offered.sum(dim=1, keepdim=True)
-        q1, q3 = ranked.gather(1, n // 4), ranked.gather(1, (3 * n // 4).clamp(max=ranked.shape[1] - 1))
+        ranked, n = _ranked(similarities)
+        if ranked.shape[1] < _FEWEST:
+            return similarities
+        q1, q3 = _at(ranked, n // 4), _at(ranked, 3 * n // 4)
         reach = self.r * (q3 - q1)
         enough = n >= _FEWEST
+        lower = torch.where(enough, q1 - reach, -torch.inf)
         return similarities.within(
             Fences(
-                lower=torch.where(enough, q1 - reach, -torch.inf),
+                lower=lower if self.sides == "both" else torch.full_like(lower, -torch.inf),
                 upper=torch.where(enough, q3 + reach, torch.inf),
             )
         )
+
+
+@FILTERS.register("quantile")
+@dataclass(frozen=True)
+class Quantile:
+    """Keep what lies between two quantiles: as many pairs are left out of a clean batch as of a noisy one.
+
+    Quantiles are values of the set by nearest rank, ``sorted[min(floor(q n), n - 1)]``; bounds are inclusive.
+
+    Args:
+        lower, upper: Parts of the pairs, ``0 <= lower < upper <= 1``.
+    """
+
+    lower: float = 0.0
+    upper: float = 0.999
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lower < self.upper <= 1:
+            raise ConfigError(f"Quantile needs 0 <= lower < upper <= 1, got {self.lower} and {self.upper}.")
+
+    def __call__(self, similarities: SimilaritySet) -> SimilaritySet:
+        """The set between its quantiles; an empty set stays as it is."""
+        ranked, n = _ranked(similarities)
+        if ranked.shape[1] == 0:
+            return similarities
+        last = (n - 1).clamp(min=0)
+        # Ranks in float64, since float32 cannot count the pairs of a large batch.
+        low, high = (_at(ranked, (q * n.double()).long().minimum(last)) for q in (self.lower, self.upper))
+        return similarities.within(Fences(lower=low, upper=high))
+
+
+@FILTERS.register("top-k")
+@dataclass(frozen=True)
+class TopK:
+    """Keep the k largest similarities, and all that equal the k-th: the hardest pairs, noisy ones among them.
+
+    Args:
+        k: How many, of the whole batch for a shared set, else of each anchor. A smaller set is kept whole.
+    """
+
+    k: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ConfigError(f"TopK.k must be >= 1, got {self.k}. To use no batch negatives, train the base loss.")
+
+    def __call__(self, similarities: SimilaritySet) -> SimilaritySet:
+        """The hardest pairs of the set; an empty set stays as it is."""
+        ranked, n = _ranked(similarities)
+        if ranked.shape[1] == 0:
+            return similarities
+        lower = _at(ranked, (n - self.k).clamp(min=0))
+        return similarities.within(Fences(lower=lower, upper=torch.full_like(lower, torch.inf)))
+
+
+def _ranked(similarities: SimilaritySet) -> tuple[Tensor, Tensor]:
+    """The pairs of each set in rising order, (r, k) with inf after the last, and how many there are, (r, 1)."""
+    values, offered = similarities.dense()
+    return values.masked_fill(~offered, torch.inf).sort(dim=1).values, offered.sum(dim=1, keepdim=True)
+
+
+def _at(ranked: Tensor, rank: Tensor) -> Tensor:
+    """The value (r, 1) at the rank (r, 1) of each set."""
+    return ranked.gather(1, rank.clamp(max=ranked.shape[1] - 1))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unpg.errors import ConfigError
-from unpg.pairs import Scope
+from unpg.pairs import FILTERS, BoxWhisker, Filter, Scope
 from unpg.similarity import Balanced, Constant, Scheduled, Share, Weight
 from unpg.transforms.augment import Augment
 from unpg.transforms.tensor import Preprocessing
@@ -36,6 +36,8 @@ class UnpgConfig:
         share: With weight share: the part of each row's negatives that the batch set takes.
         start_epoch: Epochs with the base loss alone; may be a fraction.
         ramp_epochs: Epochs over which the weight then rises linearly from 0.
+        keep: Another filter in place of the box and whiskers of r: kind box-whisker (r, sides), quantile (lower,
+            upper), top-k (k) or all.
     """
 
     r: float = 1.5
@@ -45,11 +47,28 @@ class UnpgConfig:
     share: float = 0.5
     start_epoch: float = 0.0
     ramp_epochs: float = 0.0
+    keep: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         _require(self.start_epoch >= 0, f"unpg.start_epoch must be >= 0, got {self.start_epoch}.")
         _require(self.ramp_epochs >= 0, f"unpg.ramp_epochs must be >= 0, got {self.ramp_epochs}.")
         self.rule(1)
+        self.filter()
+
+    def filter(self) -> Filter:
+        """Which batch negatives to believe."""
+        if self.keep is None:
+            return BoxWhisker(self.r)
+        _require(
+            "kind" in self.keep, f"unpg.keep needs a kind, one of {', '.join(FILTERS)}, as in {{kind: top-k, k: 1000}}."
+        )
+        _require(
+            self.r == BoxWhisker.r,
+            f"unpg.r is {self.r}, but unpg.keep names the filter: write r in there (kind: box-whisker), or leave "
+            f"keep out.",
+        )
+        chosen: Filter = FILTERS.build(self.keep["kind"], {k: v for k, v in self.keep.items() if k != "kind"})
+        return chosen
 
     def rule(self, steps_per_epoch: int) -> Weight:
         """The weight rule, with epochs turned into optimizer steps."""

@@ -108,7 +108,7 @@ def prepare(config: TrainConfig) -> Setup:
     sampler = _sampler(config, images)
     if config.unpg is not None:
         rule = config.unpg.rule(sampler.steps_per_epoch)
-        loss = unpg(loss, r=config.unpg.r, scope=config.unpg.scope, weight=rule)
+        loss = unpg(loss, scope=config.unpg.scope, weight=rule, keep=config.unpg.filter())
     model.backbone.to(device)
     if config.channels_last:
         model.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs

@@ -281,5 +281,5 @@ def test_nothing_but_the_label_check_reads_from_the_device(scope):
 
 def test_repr_is_the_recipe():
     text = repr(unpg(arcface(CLASSES, DIM, s=32, m=0.3), r=1.0, weight="balanced"))
-    for part in ("Angular(m=0.3", "Softmax(scale=32", "BoxWhisker(r=1.0)", "Balanced(rho=1.0)", "num_classes=6"):
+    for part in ("Angular(m=0.3", "Softmax(scale=32", "BoxWhisker(r=1.0", "Balanced(rho=1.0)", "num_classes=6"):
         assert part in text

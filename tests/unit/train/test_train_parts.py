@@ -6,7 +6,9 @@ import math
 
 import pytest
 
-from unpg.train import OptimConfig
+from unpg.errors import ConfigError
+from unpg.pairs import BoxWhisker, TopK
+from unpg.train import OptimConfig, UnpgConfig
 from unpg.train.log import MetricsLog, finite
 from unpg.train.monitor import CollapseMonitor
 from unpg.train.optim import learning_rate
@@ -71,3 +73,23 @@ def test_the_log_drops_steps_that_will_be_written_again(tmp_path):
 
 def test_finite_goes_deep():
     assert finite({"a": {"b": -math.inf}, "c": 1, "d": "x"}) == {"a": {"b": None}, "c": 1, "d": "x"}
+
+
+def test_the_filter_of_a_recipe():
+    assert UnpgConfig(r=1.0).filter() == BoxWhisker(1.0)
+    assert UnpgConfig(keep={"kind": "box-whisker", "r": 1.0, "sides": "upper"}).filter() == BoxWhisker(1.0, "upper")
+    assert UnpgConfig(keep={"kind": "top-k", "k": 7}).filter() == TopK(7)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"keep": {"k": 3}}, r"unpg.keep needs a kind, one of all, box-whisker, quantile, top-k"),
+        ({"keep": {"kind": "top-k", "q": 3}}, "no setting 'q'"),
+        ({"keep": {"kind": "topk"}}, "Did you mean 'top-k'"),
+        ({"keep": {"kind": "all"}, "r": 2.0}, "unpg.r is 2.0, but unpg.keep names the filter"),
+    ],
+)
+def test_a_wrong_filter_is_said_before_training(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        UnpgConfig(**settings)
