@@ -19,7 +19,7 @@ from unpg.data.exclude import read_identity_list
 from unpg.data.image_set import set_digest
 from unpg.errors import ConfigError, DataError, did_you_mean
 
-__all__ = ["FolderSet", "Skipped"]
+__all__ = ["FolderSet", "Skipped", "file_size"]
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
@@ -131,7 +131,7 @@ class FolderSet:
         """
         joined = len(self._roots) > 1
         names = (f"{self._roots[r].name}/{file}" if joined else file for r, file in self._files)
-        return set_digest(names, self.labels, map(_file_size, map(self.name, range(len(self)))))
+        return set_digest(names, self.labels, map(file_size, map(self.name, range(len(self)))))
 
     def summary(self) -> str:
         """One line for logs: what is in, and how much was left out for which reason."""
@@ -307,7 +307,8 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         raise DataError(f"The folder {folder} cannot be listed: {error.strerror or error}.") from error
 
 
-def _file_size(path: str) -> int:
+def file_size(path: str) -> int:
+    """Bytes of a file, for digests; -1 if it is missing."""
     try:
         return os.stat(path).st_size
     except OSError:

@@ -1,7 +1,6 @@
 """Image sets that a text file lists: lines of path and identity, or a table with commas."""
 
 import csv
-import os
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unpg.data.decode import decode, require_size
+from unpg.data.folder import file_size
 from unpg.data.image_set import set_digest
 from unpg.errors import DataError, did_you_mean
 
@@ -70,7 +70,7 @@ class ListedSet:
     def digest(self) -> str:
         """From the paths as listed, identities and file sizes."""
         listed = (f"{file}\0{self.identities[label]}" for file, label in zip(self._files, self.labels, strict=True))
-        return set_digest(listed, self.labels, (_size(self.name(i)) for i in range(len(self))))
+        return set_digest(listed, self.labels, (file_size(self.name(i)) for i in range(len(self))))
 
     def _first_readable(self, source: str) -> tuple[tuple[int, int], str]:
         first = ""
@@ -153,10 +153,3 @@ def _text(file: AnyPath) -> str:
         return Path(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The list {file} cannot be read: {error}.") from error
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return -1  # a missing file makes another digest, and an error only when it is read
