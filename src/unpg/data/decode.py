@@ -7,6 +7,7 @@ rotation flag is set it is ignored: aligned crops stand upright, and silent turn
 
 import io
 import warnings
+from collections.abc import Callable
 from os import PathLike
 
 import numpy as np
@@ -21,7 +22,7 @@ try:
 except ImportError:  # pure Python installs and some GPU images lack it
     simplejpeg = None
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "decode", "require_size"]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "decode", "first_size", "require_size"]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 """Endings of file names, lower case, that count as images in a folder."""
@@ -84,6 +85,25 @@ def require_size(image: NDArray[np.uint8], size: tuple[int, int], name: str, lik
             "(`unpg align`), or put images of other sizes in a set of their own."
         )
     return image
+
+
+def first_size(
+    n: int, load: Callable[[int], NDArray[np.uint8]], name: Callable[[int], str], source: object
+) -> tuple[tuple[int, int], str]:
+    """The (height, width) that a set has, and the name of the image that says so: its first readable one.
+
+    Raises:
+        DataError: None of the ``n`` images can be read.
+    """
+    first = ""
+    for i in range(n):
+        try:
+            image = load(i)
+        except DataError as error:
+            first = first or str(error)
+            continue
+        return (image.shape[0], image.shape[1]), name(i)
+    raise DataError(f"{source}: none of the {n} images can be read. The first: {first}")
 
 
 def _content(path: str | PathLike[str], name: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unpg.data.decode import SUFFIXES, decode, require_size
+from unpg.data.decode import SUFFIXES, decode, first_size, require_size
 from unpg.data.exclude import read_identity_list
 from unpg.data.image_set import set_digest
 from unpg.errors import ConfigError, DataError, did_you_mean
@@ -104,7 +104,8 @@ class FolderSet:
                     self._files += [(r, file) for file in files]
         self.labels: NDArray[np.int64] = np.array(labels, dtype=np.int64)
         self._require_two()
-        self._like, self.image_size = self._first_readable()
+        whole = ", ".join(root.given for root in self._roots)
+        self.image_size, self._like = first_size(len(self), lambda i: decode(self.name(i)), self.name, whole)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -202,17 +203,6 @@ class FolderSet:
             f"{where} has {len(self.identities)} identities with images{f' ({because})' if because else ''}, "
             "but a set needs two or more. Expected <root>/<identity>/<image>, one folder per identity."
         )
-
-    def _first_readable(self) -> tuple[str, tuple[int, int]]:
-        first = ""
-        for i in range(len(self)):
-            try:
-                image = decode(self.name(i))
-            except DataError as error:
-                first = first or str(error)
-                continue
-            return self.name(i), (image.shape[0], image.shape[1])
-        raise DataError(f"None of the {len(self)} images can be read. The first: {first}")
 
 
 def _named(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unpg.data.decode import decode, require_size
+from unpg.data.decode import decode, first_size, require_size
 from unpg.data.folder import file_size
 from unpg.data.image_set import set_digest
 from unpg.errors import DataError, did_you_mean
@@ -38,7 +38,7 @@ class ListedSet:
         self.labels: NDArray[np.int64] = np.array([number.setdefault(p, len(number)) for p in people], dtype=np.int64)
         self.identities = list(number)
         self._root, self._files = root, list(files)
-        self.image_size, self._like = self._first_readable(source)
+        self.image_size, self._like = first_size(len(self), lambda i: decode(self.name(i)), self.name, source)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -71,17 +71,6 @@ class ListedSet:
         """From the paths as listed, identities and file sizes."""
         listed = (f"{file}\0{self.identities[label]}" for file, label in zip(self._files, self.labels, strict=True))
         return set_digest(listed, self.labels, (file_size(self.name(i)) for i in range(len(self))))
-
-    def _first_readable(self, source: str) -> tuple[tuple[int, int], str]:
-        first = ""
-        for i in range(len(self)):
-            try:
-                image = decode(self.name(i))
-            except DataError as error:
-                first = first or str(error)
-                continue
-            return (image.shape[0], image.shape[1]), self.name(i)
-        raise DataError(f"{source}: none of the {len(self)} images can be read. The first: {first}")
 
 
 def list_set(file: AnyPath, root: AnyPath | None = None) -> ListedSet:

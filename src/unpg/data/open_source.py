@@ -20,14 +20,17 @@ def open_source(path: str | PathLike[str]) -> ImageSet:
         DataError: There is nothing, or of no known kind.
     """
     found = Path(path)
+    settings = {"path": str(path)}
     if found.is_dir():
-        if list(found.glob("*.rec")):
-            return SOURCES.build("recordio", {"path": str(path)})  # type: ignore[no-any-return]
-        return SOURCES.build("folder", {"roots": str(path)})  # type: ignore[no-any-return]
-    if not found.is_file():
+        kind = "recordio" if any(found.glob("*.rec")) else "folder"
+        settings = settings if kind == "recordio" else {"roots": str(path)}
+    elif not found.is_file():
         raise DataError(f"{path} does not exist.")
-    if found.suffix == ".bin":
+    elif found.suffix == ".bin":
         return BinPairs(path).images
-    if found.suffix not in _KINDS:
+    elif found.suffix in _KINDS:
+        kind = _KINDS[found.suffix]
+    else:
         raise DataError(f"{path} ends in {found.suffix!r}; known are a folder, .bin, {', '.join(sorted(_KINDS))}.")
-    return SOURCES.build(_KINDS[found.suffix], {"path": str(path)})  # type: ignore[no-any-return]
+    opened: ImageSet = SOURCES.build(kind, settings)
+    return opened

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unpg.data.decode import decode, require_size
+from unpg.data.decode import decode, first_size, require_size
 from unpg.data.recordio import Record, RecordFile, read_index
 from unpg.errors import DataError
 
@@ -64,7 +64,7 @@ class RecordSet:
         else:
             self._cached = True
         self._take(*loaded)
-        self.image_size, self._like = self._first_readable()
+        self.image_size, self._like = first_size(len(self), self._decoded, self._described, self.path)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -88,8 +88,7 @@ class RecordSet:
             DataError: It cannot be read. Names the file, key and byte.
             SizeError: It is not of the size of the set's first image.
         """
-        name = self._described(i)
-        return require_size(decode(self.content(i), name=name), self.image_size, name, self._like)
+        return require_size(self._decoded(i), self.image_size, self._described(i), self._like)
 
     def name(self, i: int) -> str:
         """The path of image ``i`` in the list, else ``<rec file>#<key>``."""
@@ -111,19 +110,11 @@ class RecordSet:
         self.identities: list[str] = meta["identities"]
         self.index: str = meta["index"]
 
+    def _decoded(self, i: int) -> NDArray[np.uint8]:
+        return decode(self.content(i), name=self._described(i))
+
     def _described(self, i: int) -> str:
         return f"{self.path}, record {self._rows[1, i]} at byte {self._rows[0, i]}"
-
-    def _first_readable(self) -> tuple[tuple[int, int], str]:
-        first = ""
-        for i in range(len(self)):
-            try:
-                image = decode(self.content(i), name=self._described(i))
-            except DataError as error:
-                first = first or str(error)
-                continue
-            return (image.shape[0], image.shape[1]), self._described(i)
-        raise DataError(f"None of the {len(self)} images can be read. The first: {first}")
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)

@@ -255,7 +255,7 @@ def test_faults_of_single_images_are_found_when_they_are_read(tmp_path):
     with pytest.raises(SizeError, match=r"record 3 at byte \d+ is 9 x 8 pixels"):
         data.read(3)
     write(path, [0], [b"x"])
-    with pytest.raises(DataError, match="None of the 1 images can be read"):
+    with pytest.raises(DataError, match="none of the 1 images can be read"):
         RecordSet(path)
 
 
