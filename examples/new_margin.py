@@ -10,6 +10,7 @@ from unpg.heads import FullHead
 from unpg.losses import PairLoss, unpg
 from unpg.margins import MARGINS, Margin
 from unpg.pairs import ClassPairs
+from unpg.similarity import Anchors
 
 
 @MARGINS.register("shrinking")
@@ -19,8 +20,8 @@ class Shrinking(Margin):
 
     m: float = 0.4
 
-    def positive(self, cosine: Tensor, norms: Tensor) -> Tensor:
-        """(r, k) cosines, less m for the hardest and nothing for a perfect one."""
+    def positive(self, cosine: Tensor, anchors: Anchors) -> Tensor:
+        """(b, k) cosines, less m for the hardest and nothing for a perfect one."""
         return cosine - self.m * (1 - cosine) / 2
 
 

@@ -6,13 +6,14 @@ does not take are an error that says which it does take.
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from unpg.errors import ConfigError, did_you_mean
 
 __all__ = ["Registry"]
 
 T = TypeVar("T", bound=Callable[..., Any])
+Part = TypeVar("Part", bound=Callable[..., Any])
 
 
 class Registry(Generic[T]):
@@ -26,17 +27,17 @@ class Registry(Generic[T]):
         self.axis = axis
         self._parts: dict[str, T] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str) -> Callable[[Part], Part]:
         """Decorator: make the part known as ``name``. A name is given once.
 
         Raises:
             ConfigError: The name is taken by another part.
         """
 
-        def keep(part: T) -> T:
+        def keep(part: Part) -> Part:
             if self._parts.get(name, part) is not part:
                 raise ConfigError(f"The {self.axis} name {name!r} is taken by {self._parts[name]!r}; choose another.")
-            self._parts[name] = part
+            self._parts[name] = cast(T, part)
             return part
 
         return keep
@@ -73,7 +74,8 @@ class Registry(Generic[T]):
             raise ConfigError(f"The {self.axis} {name!r} needs the setting(s) {', '.join(lacking)}.")
 
     def build(self, name: str, settings: Mapping[str, Any] | None = None, **given: Any) -> Any:
-        """Build the part ``name`` from a user's ``settings`` and the values ``given`` by the caller."""
+        """Build the part ``name`` from a user's ``settings``, and those of the values ``given`` that it takes."""
         settings = settings or {}
         self.check(name, settings, given=given)
-        return self[name](**given, **settings)
+        taken = self.settings(name)
+        return self[name](**{k: v for k, v in given.items() if k in taken}, **settings)

@@ -40,7 +40,7 @@ def test_train_evaluate_report(recipe, patterns, tmp_path, capsys):
     assert main(words) == 0
     config = yaml.safe_load((unified / "config.yaml").read_text())
     assert config["unpg"]["weight"] == "balanced"
-    assert config["loss"] == {"kind": "arcface", "s": 16, "m": 0.1, "tail": "none"}
+    assert config["loss"] == {"kind": "arcface", "s": 16, "m": 0.1, "tail": "none", "gradient": "exact"}
     assert main(["train", "--config", str(run / "config.yaml"), "--out", str(run), "--resume"]) == 0
 
     assert main(["evaluate", str(run), "--benchmark", str(patterns), "--baselines", "--out", str(tmp_path / "r")]) == 0

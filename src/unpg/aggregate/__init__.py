@@ -1,5 +1,24 @@
 """From S^p and S^n to the number that is averaged."""
 
-from unpg.aggregate.softmax import Aggregated, Softmax
+from unpg.aggregate.base import AGGREGATES, Aggregate, Aggregated, Unit
+from unpg.aggregate.binary import BinarySum
+from unpg.aggregate.contrast import Contrast
+from unpg.aggregate.hinge import Mining, PairHinge, TripletHinge
+from unpg.aggregate.multi_similarity import MultiSimilarity
+from unpg.aggregate.per_positive import PerPositive
+from unpg.aggregate.softmax import Softmax
 
-__all__ = ["Aggregated", "Softmax"]
+__all__ = [
+    "AGGREGATES",
+    "Aggregate",
+    "Aggregated",
+    "BinarySum",
+    "Contrast",
+    "Mining",
+    "MultiSimilarity",
+    "PairHinge",
+    "PerPositive",
+    "Softmax",
+    "TripletHinge",
+    "Unit",
+]

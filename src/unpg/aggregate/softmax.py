@@ -1,70 +1,66 @@
 """The softmax family: ``log(1 + sum_n sum_p e^(s (s_n - s_p)))`` of each anchor."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-import torch
 from torch import Tensor
 
+from unpg.aggregate.base import AGGREGATES, Aggregated, log_union, negative_reshape, positive_reshape, shares_of
 from unpg.errors import ConfigError
 from unpg.margins import Margin
-from unpg.similarity import Pairs, log_add_exp, softplus
+from unpg.similarity import Anchors, Negatives, OwnClassSet, Pairs, softplus
 
-__all__ = ["Aggregated", "Softmax"]
-
-
-@dataclass(frozen=True, eq=False)
-class Aggregated:
-    """A loss per anchor, and what it was made of.
-
-    Attributes:
-        per_anchor: (r,).
-        shares: The mean part of the denominator that each source has, detached scalars that sum to one:
-            ``target`` (the positives) and the sources of the negatives.
-    """
-
-    per_anchor: Tensor
-    shares: dict[str, Tensor]
+__all__ = ["Softmax"]
 
 
+@AGGREGATES.register("softmax")
 @dataclass(frozen=True)
 class Softmax:
     """``softplus(LSE_n + LSE_p)`` per anchor, ``LSE_n = log sum e^(s s_n)``, ``LSE_p = log sum e^(-s s_p)``.
 
     With one positive this is softmax cross entropy. A union of sets is a ``logaddexp`` of their numbers; a set that
     all anchors share enters as one number for the whole batch. An anchor without positives or negatives has loss 0.
+    Where positives and negatives are both shared, the batch has one term.
 
     Args:
-        scale: s, the inverse temperature.
+        scale: s, the inverse temperature; or ``"norm"``: the length of each feature, which then carries gradient. Such
+            scales differ by row, so a set that all anchors share has no place in them.
     """
 
-    scale: float = 64.0
+    scale: float | Literal["norm"] = 64.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.scale < float("inf"):
-            raise ConfigError(f"The scale s must be a finite number > 0, got {self.scale}.")
+        if self.scale != "norm" and not (isinstance(self.scale, float | int) and 0 < self.scale < float("inf")):
+            raise ConfigError(f'The scale s must be a finite number > 0, or "norm"; got {self.scale!r}.')
 
-    def __call__(self, pairs: Pairs, margin: Margin, norms: Tensor, *, step: int | None = None) -> Aggregated:
-        """The loss of each anchor.
+    def __call__(self, pairs: Pairs, margin: Margin, anchors: Anchors) -> Aggregated:
+        """The loss of each anchor."""
+        # Negatives first: a set of classes finds the target cosines on the way.
+        sums = [self._negative(part, margin, anchors) for part in pairs.negatives]
+        lse_n, parts = log_union(pairs.negatives, anchors, sums)
+        lse_p = self._positive(pairs, margin, anchors)
+        terms = softplus(lse_n + lse_p)
+        batch = len(terms) == 1 and getattr(pairs.positives, "shared", False)
+        count = terms.new_ones(()) if batch else terms.new_tensor(len(anchors))
+        return Aggregated(terms, count, "batch" if batch else "anchor", shares_of({"target": -lse_p.detach(), **parts}))
 
-        Args:
-            pairs: S^p and S^n.
-            margin: Reshapes the positives.
-            norms: (r, 1) lengths of the anchors' features.
-            step: Optimizer steps done, for weights that follow a schedule.
-        """
-        anchors = norms[:, 0]
-        lse_p = pairs.positives.logsumexp(-self.scale, lambda cosine: margin.positive(cosine, norms))
-        lse_n = torch.full_like(anchors, -torch.inf).detach()
-        rivals = torch.zeros_like(anchors, dtype=torch.int64)
-        parts: dict[str, Tensor] = {"target": -lse_p.detach()}
-        for negatives in pairs.negatives:
-            own, kept = negatives.similarities.logsumexp(self.scale), negatives.similarities.count()
-            log_weight = negatives.weight.log(
-                own=own.detach(), others=lse_n.detach(), kept=kept, rivals=rivals, step=step
+    def _negative(self, part: Negatives, margin: Margin, anchors: Anchors) -> Tensor:
+        reshape = negative_reshape(margin, part)
+        if not isinstance(self.scale, str):
+            return part.similarities.logsumexp(self.scale, reshape=reshape)
+        if getattr(part.similarities, "shared", False):
+            raise ConfigError(
+                "This loss scales each row by the length of its own feature, so its anchors cannot share one set of "
+                'negatives. Use scope="anchor": each anchor then sees the negatives of its own row.'
             )
-            own = own + log_weight
-            parts[negatives.source] = own.detach().expand_as(anchors)
-            lse_n = log_add_exp(lse_n, own)
-            rivals = rivals + kept
-        shares = torch.stack(list(parts.values())).softmax(dim=0).nanmean(dim=1)
-        return Aggregated(softplus(lse_n + lse_p), dict(zip(parts, shares.unbind(), strict=True)))
+        if reshape is not None:
+            raise ConfigError('Softmax(scale="norm") takes margins on positives only.')
+        return part.similarities.times(anchors.norms).logsumexp(1.0)
+
+    def _positive(self, pairs: Pairs, margin: Margin, anchors: Anchors) -> Tensor:
+        reshape = positive_reshape(margin, anchors)
+        if not isinstance(self.scale, str):
+            return pairs.positives.logsumexp(-self.scale, reshape=reshape)
+        if not isinstance(pairs.positives, OwnClassSet):
+            raise ConfigError('Softmax(scale="norm") takes class positives: a loss over ClassPairs.')
+        return -(anchors.norms * reshape(pairs.positives.values)).squeeze(1)

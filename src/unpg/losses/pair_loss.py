@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from unpg.aggregate import Softmax
+from unpg.aggregate import Aggregate
 from unpg.errors import ConfigError, ShapeError
 from unpg.margins import Margin
 from unpg.pairs import PairGenerator
-from unpg.similarity import Pairs, normalize
+from unpg.similarity import Anchors, Pairs, SimilaritySet, normalize
 
 __all__ = ["LossOutput", "PairLoss", "effective_rank"]
 
@@ -19,18 +19,22 @@ class LossOutput:
     """What a loss says of a batch.
 
     Attributes:
-        loss: Scalar, the mean over the anchors; 0 for an empty batch.
-        per_anchor: (b,).
+        loss: Scalar, the mean over the loss's units; 0 for an empty batch.
+        per_anchor: (b,), what each anchor adds to ``loss``, times b: their mean is the loss. Where all anchors share
+            their pairs (one term for the batch) each has the same part.
         statistics: Detached scalars, still on the device. Per anchor means where a set is per anchor:
 
-            ``negatives/offered``, ``negatives/kept``, ``negatives/cut``
-                batch negatives before the filter, after it, and the difference;
+            ``units``
+                how many the loss is a mean over: anchors, positive pairs, triplets, or 1;
+            ``<set>/offered``, ``<set>/kept``, ``<set>/cut``
+                pairs of a set of negatives before the filter, after it, and the difference; the set of the batch is
+                called ``negatives``, that of a memory ``memory``;
             ``fence/lower``, ``fence/upper``
-                the filter's bounds (-inf, inf where it keeps all);
+                the filter's bounds for the batch (-inf, inf where it keeps all);
             ``negatives/hardest_kept``
                 the largest batch negative that is left;
-            ``share/target``, ``share/classes``, ``share/batch``
-                mean parts of the softmax denominator;
+            ``share/target``, ``share/classes``, ``share/batch``, ``share/memory``
+                mean parts of the denominator (of the loss, where it is a sum of binary terms);
             ``cosine/target``, ``cosine/pairwise``
                 mean similarity of the positives (before the margin), and of any two features of the batch;
             and those of the margin.
@@ -50,43 +54,53 @@ class PairLoss(nn.Module):
         aggregate: What is made of them.
 
     All arithmetic is float32 (float64 for float64 features), outside autocast: at s = 64 a bfloat16 cosine is off by
-    up to a quarter in the exponent.
+    up to a quarter in the exponent. The gradient is exact, and can be had once (no second derivative).
     """
 
-    def __init__(self, pairs: PairGenerator, margin: Margin, aggregate: Softmax) -> None:
+    def __init__(self, pairs: PairGenerator, margin: Margin, aggregate: Aggregate) -> None:
         super().__init__()
         self.pairs = pairs
         self.margin = margin
         self.aggregate = aggregate
 
-    def forward(self, features: Tensor, labels: Tensor, *, step: int | None = None) -> LossOutput:
+    def forward(
+        self, features: Tensor, labels: Tensor, *, step: int | None = None, sample_ids: Tensor | None = None
+    ) -> LossOutput:
         """The loss of (b, d) features, not normalised, with (b,) integer labels.
 
         Args:
             features: Of any floating type.
             labels: Class of each feature.
-            step: Optimizer steps done so far; needed if a weight follows a schedule.
+            step: Optimizer steps done so far; needed if a part follows a schedule.
+            sample_ids: (b,) int64, which image each feature is of; a memory then knows a picture again, and drawn
+                margins do not depend on the order of the batch.
 
         Raises:
-            ShapeError: Features are not (b, d), or labels are not (b,) integers.
+            ShapeError: Features are not (b, d), or labels or sample ids are not (b,) integers.
             DataError: A label has no class weight.
         """
-        _check_batch(features, labels)
+        _check_batch(features, labels, sample_ids)
         with torch.autocast(features.device.type, enabled=False):
-            unit, norms = normalize(features)
-            pairs = self.pairs(unit, labels)
-            aggregated = self.aggregate(pairs, self.margin, norms, step=step)
-            penalty = self.margin.penalty(norms)
-            per_anchor = aggregated.per_anchor if penalty is None else aggregated.per_anchor + penalty
-            loss = per_anchor.sum() / max(len(labels), 1)
+            anchors = Anchors.of(features, labels, sample_ids=sample_ids, step=step)
+            pairs = self.pairs(anchors)
+            margin = self.margin.for_batch(anchors, pairs.target())
+            aggregated = self.aggregate(pairs, margin, anchors)
+            penalty = margin.penalty(anchors)
+            b = len(labels)
+            terms = aggregated.terms
+            per_anchor = (terms * (len(terms) / aggregated.count.clamp(min=1))).expand(b)
+            per_anchor = per_anchor if penalty is None else per_anchor + penalty
+            loss = aggregated.loss if penalty is None else aggregated.loss + penalty.sum() / max(b, 1)
             with torch.no_grad():
-                statistics = {f"share/{source}": share for source, share in aggregated.shares.items()}
-                statistics |= _pair_statistics(pairs, unit) | self.margin.statistics(norms)
+                statistics = {"units": aggregated.count.detach()}
+                statistics |= {f"share/{source}": share for source, share in aggregated.shares.items()}
+                statistics |= _pair_statistics(pairs, anchors.unit) | margin.statistics(anchors)
         return LossOutput(loss, per_anchor, statistics)
 
     def extra_repr(self) -> str:
         """The parts that are no modules, for ``repr``."""
-        return f"margin={self.margin}, aggregate={self.aggregate}"
+        parts = {"pairs": self.pairs, "margin": self.margin, "aggregate": self.aggregate}
+        return ", ".join(f"{name}={part}" for name, part in parts.items() if not isinstance(part, nn.Module))
 
 
 def effective_rank(features: Tensor) -> Tensor:
@@ -117,15 +131,19 @@ def _pair_statistics(pairs: Pairs, unit: Tensor) -> dict[str, Tensor]:
         "cosine/pairwise": total / (b * (b - 1)) if b > 1 else total * torch.nan,
     }
     for negatives in pairs.negatives:
-        if negatives.source == "batch":
-            batch = negatives.similarities
+        batch = negatives.similarities
+        if isinstance(batch, SimilaritySet):
+            name = "negatives" if negatives.source == "batch" else negatives.source
             offered, kept = batch.count_offered(), batch.count()
+            statistics |= {
+                f"{name}/offered": offered.float().mean(),
+                f"{name}/kept": kept.float().mean(),
+                f"{name}/cut": (offered - kept).float().mean(),
+            }
+        if negatives.source == "batch" and isinstance(batch, SimilaritySet):
             edge = torch.full((1, 1), torch.inf, device=unit.device)
             lower, upper = (batch.fences.lower, batch.fences.upper) if batch.fences else (-edge, edge)
             statistics |= {
-                "negatives/offered": offered.float().mean(),
-                "negatives/kept": kept.float().mean(),
-                "negatives/cut": (offered - kept).float().mean(),
                 "negatives/hardest_kept": batch.maximum().max() if b else edge.squeeze() * -1,
                 "fence/lower": lower.mean(),
                 "fence/upper": upper.mean(),
@@ -133,7 +151,7 @@ def _pair_statistics(pairs: Pairs, unit: Tensor) -> dict[str, Tensor]:
     return statistics
 
 
-def _check_batch(features: Tensor, labels: Tensor) -> None:
+def _check_batch(features: Tensor, labels: Tensor, sample_ids: Tensor | None) -> None:
     if features.ndim != 2 or not features.is_floating_point():
         raise ShapeError(
             f"A loss takes features of shape (batch, dim) and a floating type, got {tuple(features.shape)} "
@@ -147,4 +165,9 @@ def _check_batch(features: Tensor, labels: Tensor) -> None:
     if labels.device != features.device:
         raise ConfigError(
             f"Features are on {features.device}, labels on {labels.device}: move both to the same device."
+        )
+    if sample_ids is not None and (sample_ids.shape != labels.shape or sample_ids.dtype != torch.int64):
+        raise ShapeError(
+            f"sample_ids are one int64 for each of the {len(labels)} features, got shape {tuple(sample_ids.shape)} "
+            f"{sample_ids.dtype}."
         )

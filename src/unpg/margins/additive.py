@@ -6,6 +6,7 @@ from torch import Tensor
 
 from unpg.errors import ConfigError
 from unpg.margins.base import MARGINS, Margin
+from unpg.similarity import Anchors
 
 __all__ = ["Additive"]
 
@@ -25,6 +26,6 @@ class Additive(Margin):
         if not 0 <= self.m <= 2:
             raise ConfigError(f"Additive.m is a difference of cosines in [0, 2], got {self.m}.")
 
-    def positive(self, cosine: Tensor, norms: Tensor) -> Tensor:
-        """(r, k) cosines less the margin."""
+    def positive(self, cosine: Tensor, anchors: Anchors) -> Tensor:
+        """(b, k) cosines less the margin."""
         return cosine - self.m

@@ -1,4 +1,4 @@
-"""The additive angular margin, with a gradient that is finite at every cosine."""
+"""Additive angular margins, with a gradient that is finite at every cosine."""
 
 import math
 from dataclasses import dataclass
@@ -9,18 +9,20 @@ from torch import Tensor
 
 from unpg.errors import ConfigError
 from unpg.margins.base import MARGINS, Margin
+from unpg.similarity import Anchors
 
-__all__ = ["Angular", "Tail", "add_angle", "check_tail"]
+__all__ = ["Angular", "Gradient", "Tail", "add_angle", "angle", "check_choice", "straight_through"]
 
-Tail = Literal["none", "linear", "keep"]
+Tail = Literal["none", "linear", "keep", "clamp"]
+Gradient = Literal["exact", "straight_through"]
 
 _SMALLEST_SINE = 1e-4
 
 
-def check_tail(owner: str, tail: str) -> None:
-    """Raise :class:`ConfigError` unless ``tail`` is one of the known ways to go on beyond pi."""
-    if tail not in get_args(Tail):
-        raise ConfigError(f"{owner}.tail must be one of {', '.join(get_args(Tail))}; got {tail!r}.")
+def check_choice(setting: str, value: str, allowed: object) -> None:
+    """Raise :class:`ConfigError` unless ``value`` is one of the literals ``allowed``."""
+    if value not in get_args(allowed):
+        raise ConfigError(f"{setting} must be one of {', '.join(get_args(allowed))}; got {value!r}.")
 
 
 def _sine(cosine: Tensor) -> Tensor:
@@ -34,6 +36,15 @@ def _sine(cosine: Tensor) -> Tensor:
     return torch.where(steep, edge, smooth)
 
 
+def angle(cosine: Tensor) -> Tensor:
+    """``arccos c`` in radians, in [0, pi], with slope ``-1 / max(sin, 1e-4)``."""
+    steep = 1 - cosine * cosine < _SMALLEST_SINE**2
+    smooth = torch.where(steep, 0, cosine).acos()
+    still = cosine.detach()
+    edge = still.clamp(-1, 1).acos() - (cosine - still) / _SMALLEST_SINE
+    return torch.where(steep, edge, smooth)
+
+
 def add_angle(cosine: Tensor, m: Tensor | float, tail: Tail) -> Tensor:
     """``cos(theta + m)`` from ``cos theta``, as ``c cos m - sin theta sin m``: no arc cosine, no clamp on c.
 
@@ -41,7 +52,8 @@ def add_angle(cosine: Tensor, m: Tensor | float, tail: Tail) -> Tensor:
         cosine: Any shape.
         m: The angle to add in radians, a number or a tensor that broadcasts with ``cosine``.
         tail: What to do where ``theta + m`` passes pi and the cosine would rise again. ``none``: nothing (the UNPG
-            authors, arcface_torch); ``linear``: ``c - m sin m`` (ArcFace's first code, MagFace); ``keep``: no margin.
+            authors, arcface_torch); ``linear``: ``c - m sin m`` (ArcFace's first code, MagFace); ``keep``: no margin;
+            ``clamp``: stay at -1, and for a negative m at 1 where ``theta + m`` falls below zero (AdaFace's code).
     """
     if isinstance(m, Tensor):
         cos_m, sin_m = m.cos(), m.sin()
@@ -52,7 +64,16 @@ def add_angle(cosine: Tensor, m: Tensor | float, tail: Tail) -> Tensor:
     turned = cosine * cos_m - _sine(cosine) * sin_m
     if tail == "none":
         return turned
+    if tail == "clamp":
+        down = torch.as_tensor(m, dtype=cosine.dtype, device=cosine.device) < 0
+        turned = torch.where(down & (cosine >= cos_m), 1, turned)
+        return torch.where(~down & (cosine <= -cos_m), -1, turned)
     return torch.where(cosine > -cos_m, turned, cosine - shift if tail == "linear" else cosine)
+
+
+def straight_through(cosine: Tensor, shaped: Tensor) -> Tensor:
+    """The value of ``shaped`` with the gradient of ``cosine``."""
+    return cosine + (shaped - cosine).detach()
 
 
 @MARGINS.register("angular")
@@ -63,16 +84,21 @@ class Angular(Margin):
     Args:
         m: The margin in radians, in [0, pi].
         tail: Beyond pi, see :func:`add_angle`.
+        gradient: ``exact``, that of the formula; or ``straight_through``, in which the margin has slope one, as
+            arcface_torch has it since it adds the angle outside of autograd.
     """
 
     m: float = 0.5
     tail: Tail = "none"
+    gradient: Gradient = "exact"
 
     def __post_init__(self) -> None:
         if not 0 <= self.m <= math.pi:
             raise ConfigError(f"Angular.m is an angle in radians in [0, pi], got {self.m}.")
-        check_tail("Angular", self.tail)
+        check_choice("Angular.tail", self.tail, Tail)
+        check_choice("Angular.gradient", self.gradient, Gradient)
 
-    def positive(self, cosine: Tensor, norms: Tensor) -> Tensor:
-        """(r, k) cosines of the widened angles."""
-        return add_angle(cosine, self.m, self.tail)
+    def positive(self, cosine: Tensor, anchors: Anchors) -> Tensor:
+        """(b, k) cosines of the widened angles."""
+        turned = add_angle(cosine, self.m, self.tail)
+        return turned if self.gradient == "exact" else straight_through(cosine, turned)

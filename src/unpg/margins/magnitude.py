@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from unpg.errors import ConfigError
-from unpg.margins.angular import Tail, add_angle, check_tail
+from unpg.margins.angular import Tail, add_angle, check_choice
 from unpg.margins.base import MARGINS, Margin
+from unpg.similarity import Anchors
 
 __all__ = ["Magnitude"]
 
@@ -46,7 +47,7 @@ class Magnitude(Margin):
             raise ConfigError(f"Magnitude needs 0 <= l_m <= u_m <= pi (radians), got l_m={self.l_m}, u_m={self.u_m}.")
         if not self.lambda_g >= 0:
             raise ConfigError(f"Magnitude.lambda_g must be >= 0, got {self.lambda_g}.")
-        check_tail("Magnitude", self.tail)
+        check_choice("Magnitude.tail", self.tail, Tail)
 
     @classmethod
     def for_dim(
@@ -79,18 +80,18 @@ class Magnitude(Margin):
         slope = (self.u_m - self.l_m) / (self.u_a - self.l_a)
         return self.l_m + slope * (norms.clamp(self.l_a, self.u_a) - self.l_a)
 
-    def positive(self, cosine: Tensor, norms: Tensor) -> Tensor:
-        """(r, k) cosines of angles widened by each anchor's own margin."""
-        return add_angle(cosine, self.margin(norms), self.tail)
+    def positive(self, cosine: Tensor, anchors: Anchors) -> Tensor:
+        """(b, k) cosines of angles widened by each anchor's own margin."""
+        return add_angle(cosine, self.margin(anchors.norms), self.tail)
 
-    def penalty(self, norms: Tensor) -> Tensor:
-        """``lambda_g g(a)`` of each anchor, (r,)."""
-        a = norms.squeeze(1).clamp(self.l_a, self.u_a)
+    def penalty(self, anchors: Anchors) -> Tensor:
+        """``lambda_g g(a)`` of each anchor, (b,)."""
+        a = anchors.norms.squeeze(1).clamp(self.l_a, self.u_a)
         return self.lambda_g * (a / self.u_a**2 + 1 / a)
 
-    def statistics(self, norms: Tensor) -> dict[str, Tensor]:
+    def statistics(self, anchors: Anchors) -> dict[str, Tensor]:
         """Mean length, mean margin, and the share of lengths outside the bounds (those feel no regulariser)."""
-        norms = norms.detach()
+        norms = anchors.norms.detach()
         return {
             "norm/mean": norms.mean(),
             "norm/clamped": ((norms < self.l_a) | (norms > self.u_a)).to(norms.dtype).mean(),

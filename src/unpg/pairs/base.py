@@ -2,9 +2,7 @@
 
 from typing import Protocol
 
-from torch import Tensor
-
-from unpg.similarity import Pairs
+from unpg.similarity import Anchors, Pairs
 
 __all__ = ["PairGenerator"]
 
@@ -12,6 +10,6 @@ __all__ = ["PairGenerator"]
 class PairGenerator(Protocol):
     """Chooses which similarities of a batch to compare."""
 
-    def __call__(self, features: Tensor, labels: Tensor) -> Pairs:
-        """Pairs of (b, d) unit features with (b,) labels."""
+    def __call__(self, anchors: Anchors) -> Pairs:
+        """The pairs of a batch of b features."""
         ...

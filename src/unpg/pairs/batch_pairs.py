@@ -3,15 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from torch import Tensor
-
 from unpg.errors import ConfigError
 from unpg.pairs.noise import Filter, KeepAll
-from unpg.similarity import DifferentLabel, EachPairOnce, Negatives, Pairs, SameLabel, SimilaritySet
+from unpg.similarity import Anchors, DifferentLabel, EachPairOnce, Negatives, Pairs, SameLabel, SimilaritySet
 
-__all__ = ["BatchPairs", "Scope"]
+__all__ = ["BatchPairs", "Scope", "check_scope"]
 
 Scope = Literal["batch", "anchor"]
+
+
+def check_scope(owner: str, scope: str) -> None:
+    """Raise :class:`ConfigError` unless ``scope`` is a known one."""
+    if scope not in get_args(Scope):
+        raise ConfigError(f"{owner}.scope must be one of {', '.join(get_args(Scope))}; got {scope!r}.")
 
 
 @dataclass(frozen=True)
@@ -22,23 +26,28 @@ class BatchPairs:
         scope: Whose negatives an anchor sees. ``batch``: those of the whole batch, each unordered pair once, one set
             shared by all anchors (the UNPG authors). ``anchor``: its own row. These are different losses.
         keep: Which negatives to believe.
+        positives: Likewise for the positives: ``batch`` makes one set of all, each unordered pair once.
     """
 
     scope: Scope = "batch"
     keep: Filter = KeepAll()
+    positives: Scope = "anchor"
 
     def __post_init__(self) -> None:
-        if self.scope not in get_args(Scope):
-            raise ConfigError(f"BatchPairs.scope must be one of {', '.join(get_args(Scope))}; got {self.scope!r}.")
+        check_scope("BatchPairs", self.scope)
+        if self.positives not in get_args(Scope):
+            raise ConfigError(f"BatchPairs.positives must be one of {', '.join(get_args(Scope))}.")
 
-    def __call__(self, features: Tensor, labels: Tensor) -> Pairs:
-        """Pairs of (b, d) unit features with (b,) labels; only equality of labels matters."""
-        rule = DifferentLabel(labels)
-        if self.scope == "batch":
-            negatives = SimilaritySet(features, features, EachPairOnce(rule, len(labels)), shared=True)
-        else:
-            negatives = SimilaritySet(features, features, rule)
+    def __call__(self, anchors: Anchors) -> Pairs:
+        """The pairs of a batch; only equality of labels matters."""
+        same, different = SameLabel(anchors.labels), DifferentLabel(anchors.labels)
+
+        def pairs(rule: SameLabel | DifferentLabel, scope: Scope) -> SimilaritySet:
+            if scope == "anchor":
+                return SimilaritySet(anchors.unit, anchors.unit, rule)
+            return SimilaritySet(anchors.unit, anchors.unit, EachPairOnce(rule, len(anchors)), shared=True)
+
         return Pairs(
-            positives=SimilaritySet(features, features, SameLabel(labels)),
-            negatives=(Negatives("batch", self.keep(negatives)),),
+            positives=pairs(same, self.positives),
+            negatives=(Negatives("batch", self.keep(pairs(different, self.scope))),),
         )

@@ -1,13 +1,13 @@
 """CLPG: pairs of features and class weights."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from unpg.errors import DataError, ShapeError
 from unpg.heads import FullHead
-from unpg.similarity import Negatives, NotOwnClass, OwnClassSet, Pairs, SimilaritySet, normalize
+from unpg.similarity import Anchors, ClassSet, Negatives, OwnClassSet, Pairs, Streaming
 
-__all__ = ["ClassPairs"]
+__all__ = ["ClassPairs", "check_labels"]
 
 
 class ClassPairs(nn.Module):
@@ -15,33 +15,36 @@ class ClassPairs(nn.Module):
 
     Args:
         head: Holds the class weights.
+        streaming: How the similarities are computed.
     """
 
-    def __init__(self, head: FullHead) -> None:
+    def __init__(self, head: FullHead, streaming: Streaming = Streaming()) -> None:
         super().__init__()
         self.head = head
+        self.streaming = streaming
 
-    def forward(self, features: Tensor, labels: Tensor) -> Pairs:
-        """Pairs of (b, d) unit features with (b,) labels in [0, C).
+    def forward(self, anchors: Anchors) -> Pairs:
+        """The pairs of a batch with labels in [0, C).
 
         Raises:
             ShapeError: The features do not have the head's dimension.
             DataError: A label out of range. On the host the message names it; on CUDA the check is asynchronous.
         """
-        if features.shape[1] != self.head.dim:
-            raise ShapeError(
-                f"Features have {features.shape[1]} dimensions, the class weights {self.head.dim}: give the backbone "
-                f"and the loss the same dim."
-            )
-        _check_labels(labels, self.head.num_classes)
-        weights = normalize(self.head.weight).vectors.to(features.dtype)
-        return Pairs(
-            positives=OwnClassSet(features, weights[labels]),
-            negatives=(Negatives("classes", SimilaritySet(features, weights, NotOwnClass(labels))),),
+        check_labels(anchors, self.head.num_classes, self.head.dim)
+        classes = ClassSet(
+            anchors.unit, self.head.weight, anchors.labels, centers=self.head.centers, streaming=self.streaming
         )
+        return Pairs(positives=OwnClassSet(classes), negatives=(Negatives("classes", classes),))
 
 
-def _check_labels(labels: Tensor, num_classes: int) -> None:
+def check_labels(anchors: Anchors, num_classes: int, dim: int) -> None:
+    """Raise unless the features have ``dim`` dimensions and the labels lie in [0, num_classes)."""
+    if anchors.unit.shape[1] != dim:
+        raise ShapeError(
+            f"Features have {anchors.unit.shape[1]} dimensions, the class weights {dim}: give the backbone and the "
+            f"loss the same dim."
+        )
+    labels = anchors.labels
     wrong = (labels < 0) | (labels >= num_classes)
     if labels.device.type == "cuda":
         torch._assert_async(~wrong.any(), f"A label is out of range: allowed are 0 to {num_classes - 1}.")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 import torch
-from torch import Tensor
 
 from unpg.errors import ConfigError
 from unpg.registry import Registry
@@ -72,10 +71,8 @@ class BoxWhisker:
         """The set within its fences. Shapes are static and nothing is read back from the device."""
         if math.isinf(self.r):
             return similarities
-        ranked, n = _ranked(similarities)
-        if ranked.shape[1] < _FEWEST:
-            return similarities
-        q1, q3 = _at(ranked, n // 4), _at(ranked, 3 * n // 4)
+        n = similarities.count_offered()[:, None]
+        q1, q3 = similarities.at_ranks(torch.cat([n // 4, 3 * n // 4], dim=1)).split(1, dim=1)
         reach = self.r * (q3 - q1)
         enough = n >= _FEWEST
         lower = torch.where(enough, q1 - reach, -torch.inf)
@@ -107,12 +104,10 @@ class Quantile:
 
     def __call__(self, similarities: SimilaritySet) -> SimilaritySet:
         """The set between its quantiles; an empty set stays as it is."""
-        ranked, n = _ranked(similarities)
-        if ranked.shape[1] == 0:
-            return similarities
-        last = (n - 1).clamp(min=0)
+        n = similarities.count_offered()[:, None]
         # Ranks in float64, since float32 cannot count the pairs of a large batch.
-        low, high = (_at(ranked, (q * n.double()).long().minimum(last)) for q in (self.lower, self.upper))
+        ranks = [(q * n.double()).long().minimum(n - 1) for q in (self.lower, self.upper)]
+        low, high = similarities.at_ranks(torch.cat(ranks, dim=1)).split(1, dim=1)
         return similarities.within(Fences(lower=low, upper=high))
 
 
@@ -133,19 +128,6 @@ class TopK:
 
     def __call__(self, similarities: SimilaritySet) -> SimilaritySet:
         """The hardest pairs of the set; an empty set stays as it is."""
-        ranked, n = _ranked(similarities)
-        if ranked.shape[1] == 0:
-            return similarities
-        lower = _at(ranked, (n - self.k).clamp(min=0))
+        n = similarities.count_offered()[:, None]
+        lower = similarities.at_ranks((n - self.k).clamp(min=0))
         return similarities.within(Fences(lower=lower, upper=torch.full_like(lower, torch.inf)))
-
-
-def _ranked(similarities: SimilaritySet) -> tuple[Tensor, Tensor]:
-    """The pairs of each set in rising order, (r, k) with inf after the last, and how many there are, (r, 1)."""
-    values, offered = similarities.dense()
-    return values.masked_fill(~offered, torch.inf).sort(dim=1).values, offered.sum(dim=1, keepdim=True)
-
-
-def _at(ranked: Tensor, rank: Tensor) -> Tensor:
-    """The value (r, 1) at the rank (r, 1) of each set."""
-    return ranked.gather(1, rank.clamp(max=ranked.shape[1] - 1))

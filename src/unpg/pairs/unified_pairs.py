@@ -1,11 +1,12 @@
-"""UNPG: the positives of one generator, the negatives of both."""
+"""UNPG: the positives of one generator, the negatives of several."""
 
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import nn
 
 from unpg.pairs.base import PairGenerator
-from unpg.similarity import Pairs, Weight
+from unpg.pairs.memory_pairs import MemoryPairs
+from unpg.similarity import Anchors, Pairs, Weight
 
 __all__ = ["UnifiedPairs"]
 
@@ -17,20 +18,34 @@ class UnifiedPairs(nn.Module):
         of: Gives the positives and the first set of negatives: :class:`ClassPairs`.
         extra: Gives further negatives: :class:`BatchPairs`. Its positives are not used.
         weight: How much the further negatives count.
+        memory: Gives more negatives, from the batches before.
+        memory_weight: How much those count.
     """
 
-    def __init__(self, of: PairGenerator, extra: PairGenerator, weight: Weight) -> None:
+    def __init__(
+        self,
+        of: PairGenerator,
+        extra: PairGenerator,
+        weight: Weight,
+        memory: MemoryPairs | None = None,
+        memory_weight: Weight | None = None,
+    ) -> None:
         super().__init__()
         self.of = of
         self.extra = extra
         self.weight = weight
+        self.memory = memory
+        self.memory_weight = weight if memory_weight is None else memory_weight
 
-    def forward(self, features: Tensor, labels: Tensor) -> Pairs:
-        """Pairs of (b, d) unit features with (b,) labels."""
-        first = self.of(features, labels)
-        more = tuple(replace(n, weight=self.weight) for n in self.extra(features, labels).negatives)
-        return Pairs(first.positives, first.negatives + more)
+    def forward(self, anchors: Anchors) -> Pairs:
+        """The pairs of a batch."""
+        first = self.of(anchors)
+        more = [replace(n, weight=self.weight) for n in self.extra(anchors).negatives]
+        if self.memory is not None:
+            more += [replace(n, weight=self.memory_weight) for n in self.memory(anchors).negatives]
+        return Pairs(first.positives, (*first.negatives, *more))
 
     def extra_repr(self) -> str:
         """The parts that are no modules, for ``repr``."""
-        return f"extra={self.extra}, weight={self.weight}"
+        memory = f", memory_weight={self.memory_weight}" if self.memory is not None else ""
+        return f"extra={self.extra}, weight={self.weight}{memory}"

@@ -1,30 +1,14 @@
-"""Sums of exponentials in log space, whose gradients survive empty sets.
+"""Sums in log space whose gradients survive empty sets.
 
-``torch.logsumexp`` over a row of -inf has value -inf but gradient NaN, and NaN times zero stays NaN on the way
-back. Here an empty sum is -inf with gradient zero.
+An empty sum is -inf with gradient zero, where torch's own functions give NaN: inf - inf on the way back, and NaN times
+zero stays NaN.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["log_add_exp", "masked_logsumexp", "softplus"]
-
-
-def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
-    """``log sum exp`` over the last axis, of the values (..., k) whose mask (..., k) is true: (...,).
-
-    -inf where no value is in. The gradient is the softmax of the values that are in, and exactly zero for the rest.
-    """
-    if values.shape[-1] == 0:
-        return values.sum(dim=-1) - torch.inf
-    # Zeros stand in for what is out, so that nothing overflows on the path whose gradient is discarded.
-    peak = values.detach().masked_fill(~mask, -torch.inf).amax(dim=-1, keepdim=True)
-    peak = torch.where(peak > -torch.inf, peak, 0)
-    exponents = torch.where(mask, values - peak, -torch.inf)
-    total = exponents.exp().sum(dim=-1)
-    some = total > 0
-    return torch.where(some, torch.where(some, total, 1).log() + peak.squeeze(-1), -torch.inf)
+__all__ = ["log_add_exp", "softplus"]
 
 
 def log_add_exp(a: Tensor, b: Tensor) -> Tensor:

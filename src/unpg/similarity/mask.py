@@ -1,50 +1,45 @@
 """Which entries of rows x columns are pairs of the set.
 
-A rule is a function of labels and positions, so a mask of any block can be made when it is needed.
+A rule is a function of labels and positions, so that the mask of any block of columns can be made when it is needed.
 Axes: r rows (anchors), k columns.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["DifferentLabel", "EachPairOnce", "MaskRule", "NotOwnClass", "SameLabel"]
+__all__ = ["DifferentLabel", "DifferentSample", "EachPairOnce", "MaskRule", "SameLabel"]
 
 
-class MaskRule(Protocol):
-    """Says which of the columns ``start .. stop`` form a pair with each row: (r, stop - start) bool."""
+class MaskRule(ABC):
+    """Says which entries form a pair."""
 
+    @abstractmethod
     def __call__(self, start: int, stop: int) -> Tensor:
-        """The mask of a block of columns."""
-        ...
+        """The mask of all rows with the columns ``start .. stop``: (r, stop - start) bool."""
+
+    def rows(self, stop: int) -> int | None:
+        """With columns before ``stop``, only so many of the first rows can form a pair; None for all rows."""
+        return None
 
 
 @dataclass(frozen=True, eq=False)
-class NotOwnClass:
-    """Rows are features with ``labels`` (r,), columns are classes: all classes but the row's own."""
+class DifferentLabel(MaskRule):
+    """Rows with ``labels`` (r,) and columns with ``others`` (k,), by default the same: negatives of each row."""
 
     labels: Tensor
-
-    def __call__(self, start: int, stop: int) -> Tensor:
-        """The mask of the classes ``start .. stop``."""
-        return self.labels[:, None] != torch.arange(start, stop, device=self.labels.device)
-
-
-@dataclass(frozen=True, eq=False)
-class DifferentLabel:
-    """Rows and columns are features of a batch with ``labels`` (b,): negatives of each row."""
-
-    labels: Tensor
+    others: Tensor | None = None
 
     def __call__(self, start: int, stop: int) -> Tensor:
         """The mask of the columns ``start .. stop``."""
-        return self.labels[:, None] != self.labels[start:stop]
+        others = self.labels if self.others is None else self.others
+        return self.labels[:, None] != others[start:stop]
 
 
 @dataclass(frozen=True, eq=False)
-class SameLabel:
+class SameLabel(MaskRule):
     """Rows and columns are features of a batch with ``labels`` (b,): positives of each row, itself left out."""
 
     labels: Tensor
@@ -56,7 +51,20 @@ class SameLabel:
 
 
 @dataclass(frozen=True, eq=False)
-class EachPairOnce:
+class DifferentSample(MaskRule):
+    """The entries of ``rule`` whose row and column come from different images: ``ids`` (r,) and ``others`` (k,)."""
+
+    rule: MaskRule
+    ids: Tensor
+    others: Tensor
+
+    def __call__(self, start: int, stop: int) -> Tensor:
+        """The mask of the columns ``start .. stop``."""
+        return self.rule(start, stop) & (self.ids[:, None] != self.others[start:stop])
+
+
+@dataclass(frozen=True, eq=False)
+class EachPairOnce(MaskRule):
     """The entries of ``rule`` above the diagonal: every unordered pair of a batch of ``size`` once."""
 
     rule: MaskRule
@@ -67,3 +75,7 @@ class EachPairOnce:
         inside = self.rule(start, stop)
         place = torch.arange(self.size, device=inside.device)
         return inside & (place[:, None] < place[start:stop])
+
+    def rows(self, stop: int) -> int:
+        """Rows below the last column are under the diagonal."""
+        return stop

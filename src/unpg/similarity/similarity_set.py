@@ -1,35 +1,42 @@
-"""S^p and S^n: sets of similarities that nobody has to write down.
+"""S^p and S^n of a batch: sets of similarities whose matrix is the most that is ever written down.
 
-A set holds its two factors and the rule that says which products are pairs. What a loss needs of it are
-reductions; the matrix itself is for tests and reports.
-Axes: r anchors, k similarities per anchor, d embedding size.
+Axes: r anchors, k similarities of each, d embedding size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from unpg.similarity.logsumexp import masked_logsumexp
 from unpg.similarity.mask import MaskRule
+from unpg.similarity.rank import at_ranks
+from unpg.similarity.reduction import HingeSum, LogSumExp, Reduction, Sum, SumSoftplus
+from unpg.similarity.stream import Block, Reshape, Streaming, Walk, check_reshape, ranges
 
-__all__ = ["Fences", "OwnClassSet", "Reducible", "SimilaritySet"]
-
-Reshape = Callable[[Tensor], Tensor]
+__all__ = ["Fences", "Reducible", "SimilaritySet"]
 
 
 class Reducible(Protocol):
-    """What an aggregate asks of a set."""
+    """What an aggregate asks of a set of similarities."""
 
-    def logsumexp(self, scale: float, reshape: Reshape | None = None) -> Tensor:
+    def reduce(self, reduction: Reduction, *, offset: Tensor | None = None, reshape: Reshape | None = None) -> Tensor:
+        """The reduction of ``scale * reshape(s) + offset`` over the pairs of each anchor."""
+        ...
+
+    def logsumexp(self, scale: float, *, reshape: Reshape | None = None) -> Tensor:
         """``log sum exp(scale * reshape(s))`` of each anchor."""
         ...
 
-    def mean(self) -> Tensor:
-        """Mean similarity over all pairs, a detached scalar."""
+    def sum_softplus(self, scale: float, offset: Tensor, *, reshape: Reshape | None = None) -> Tensor:
+        """``sum log(1 + e^(scale * reshape(s) + offset))`` of each anchor."""
+        ...
+
+    def count(self) -> Tensor:
+        """How many pairs each anchor has, int64."""
         ...
 
 
@@ -43,7 +50,9 @@ class Fences:
 
 @dataclass(frozen=True, eq=False)
 class SimilaritySet:
-    """The cosines of rows with columns that a rule calls pairs.
+    """The similarities of rows with columns that a rule calls pairs.
+
+    The products are computed once, on first use, and kept; whatever else has their size lives for one block.
 
     Args:
         rows: (r, d) unit vectors.
@@ -61,87 +70,235 @@ class SimilaritySet:
     fences: Fences | None = None
 
     @cached_property
-    def _product(self) -> Tensor:
-        return self.rows @ self.columns.T
+    def _products(self) -> Tensor:
+        """(r, k), detached; where the rule limits the rows of a block, the rest is not computed."""
+        with torch.no_grad():
+            if all(block.rows == len(self.rows) for block in self._blocks):
+                return self.rows @ self.columns.T
+            products = self.rows.new_zeros(len(self.rows), len(self.columns))
+            for start, stop, rows in self._blocks:
+                products[:rows, start:stop] = self.rows[:rows] @ self.columns[start:stop].T
+            return products
 
     @cached_property
-    def _offered(self) -> Tensor:
-        return self.rule(0, len(self.columns))
+    def _blocks(self) -> list[Block]:
+        width = Streaming().columns(len(self.rows), self.rows.device)
+        limit = self.rule.rows if self.shared else lambda stop: None
+        return ranges(len(self.columns), len(self.rows), width, limit)
 
-    @cached_property
-    def _kept(self) -> Tensor:
+    def _offered(self, block: Block) -> Tensor:
+        return self.rule(block.start, block.stop)[: block.rows]
+
+    def _kept(self, block: Block) -> Tensor:
+        offered = self._offered(block)
         if self.fences is None:
-            return self._offered
-        values = self._product.detach()
-        return self._offered & (values >= self.fences.lower) & (values <= self.fences.upper)
+            return offered
+        values = self._products[: block.rows, block.start : block.stop]
+        return offered & (values >= self.fences.lower) & (values <= self.fences.upper)
+
+    def _masked(self, kept: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """Similarities and whether they are in, block by block: two (r, n), or (1, rows * n) if shared."""
+        for block in self._blocks:
+            values = self._products[: block.rows, block.start : block.stop]
+            inside = self._kept(block) if kept else self._offered(block)
+            yield self._by_anchor(values), self._by_anchor(inside)
 
     def _by_anchor(self, entries: Tensor) -> Tensor:
         return entries.reshape(1, -1) if self.shared else entries
 
+    @property
+    def _anchors(self) -> int:
+        return 1 if self.shared else len(self.rows)
+
     def within(self, fences: Fences) -> "SimilaritySet":
-        """The same set, with what lies outside the fences left out; the product is not computed again."""
+        """The same set, with what lies outside the fences left out; the products are not computed again."""
         fenced = replace(self, fences=fences)
-        fenced.__dict__.update(_product=self._product, _offered=self._offered)
+        fenced.__dict__.update(_products=self._products, _blocks=self._blocks)
         return fenced
 
-    def logsumexp(self, scale: float, reshape: Reshape | None = None) -> Tensor:
-        """``log sum exp(scale * reshape(s))`` of each anchor: (r,), or (1,) if shared; -inf of no pairs.
+    def reduce(self, reduction: Reduction, *, offset: Tensor | None = None, reshape: Reshape | None = None) -> Tensor:
+        """A reduction over the pairs of each anchor: (r,), or (1,) if shared.
 
         Args:
-            scale: Multiplies the similarities; negative for positives.
-            reshape: An elementwise margin on (r, k) similarities.
+            reduction: What to compute.
+            offset: (r,) or (1,), added to the logits; may carry a gradient.
+            reshape: An elementwise margin on (r, n) similarities.
         """
-        values = self._product if reshape is None else reshape(self._product)
-        return masked_logsumexp(self._by_anchor(scale * values), self._by_anchor(self._kept))
+        return self._reduce(reduction, offset, reshape)[0]
 
+    def _reduce(self, reduction: Reduction, offset: Tensor | None, reshape: Reshape | None) -> tuple[Tensor, Tensor]:
+        check_reshape(reshape, self.rows)
+        return _reduce_pairs(self.rows, self.columns, offset, self, reduction, reshape)
+
+    def logsumexp(self, scale: float, *, reshape: Reshape | None = None) -> Tensor:
+        """``log sum exp(scale * reshape(s))`` of each anchor: (r,), or (1,) if shared; -inf of no pairs."""
+        return self.reduce(LogSumExp(scale), reshape=reshape)
+
+    def sum_softplus(self, scale: float, offset: Tensor, *, reshape: Reshape | None = None) -> Tensor:
+        """``sum log(1 + e^(scale * reshape(s) + offset))`` of each anchor: (r,), or (1,) if shared."""
+        return self.reduce(SumSoftplus(scale), offset=offset, reshape=reshape)
+
+    def sum(self) -> Tensor:
+        """``sum s`` of each anchor: (r,), or (1,) if shared."""
+        return self.reduce(Sum())
+
+    def hinge_sum(self, scale: float, offset: float, *, reshape: Reshape | None = None) -> tuple[Tensor, Tensor]:
+        """``sum max(scale * reshape(s) + offset, 0)`` of each anchor, and how many terms are above zero."""
+        constant = torch.full((1,), offset, dtype=self.rows.dtype, device=self.rows.device)
+        return self._reduce(HingeSum(scale), constant, reshape)
+
+    def times(self, lengths: Tensor) -> "SimilaritySet":
+        """The same set with the similarities of each row multiplied by its length (r, 1); fences are kept.
+
+        Which pairs are in is decided on the set as it is, so lengths move no pair across a fence.
+        """
+        longer = replace(self, rows=self.rows * lengths, rule=_Decided(self), fences=None)
+        longer.__dict__.update(_blocks=self._blocks)
+        return longer
+
+    @torch.no_grad()
     def maximum(self) -> Tensor:
         """The largest similarity of each anchor, detached: (r,) or (1,); -inf of no pairs."""
-        values = self._by_anchor(self._product.detach().masked_fill(~self._kept, -torch.inf))
-        return values.amax(dim=1) if values.shape[1] else values.sum(dim=1) - torch.inf
+        largest = self.rows.new_full((self._anchors,), -torch.inf)
+        for values, inside in self._masked(kept=True):
+            if values.shape[1]:
+                largest = torch.maximum(largest, values.masked_fill(~inside, -torch.inf).amax(dim=1))
+        return largest
 
+    @torch.no_grad()
+    def minimum(self) -> Tensor:
+        """The smallest similarity of each anchor, detached: (r,) or (1,); inf of no pairs."""
+        smallest = self.rows.new_full((self._anchors,), torch.inf)
+        for values, inside in self._masked(kept=True):
+            if values.shape[1]:
+                smallest = torch.minimum(smallest, values.masked_fill(~inside, torch.inf).amin(dim=1))
+        return smallest
+
+    @torch.no_grad()
     def mean(self) -> Tensor:
         """Mean similarity over all pairs, a detached scalar; NaN of no pairs."""
-        return torch.where(self._kept, self._product.detach(), 0).sum() / self._kept.sum()
+        total = self.rows.new_zeros(())
+        for values, inside in self._masked(kept=True):
+            total += torch.where(inside, values, 0).sum()
+        return total / self.count().sum()
 
     def count(self) -> Tensor:
         """How many pairs each anchor has: (r,) or (1,), int64."""
-        return self._by_anchor(self._kept).sum(dim=1)
+        return self.count_offered() if self.fences is None else self._counted(kept=True)
 
     def count_offered(self) -> Tensor:
         """How many pairs each anchor had before the fences: (r,) or (1,), int64."""
-        return self._by_anchor(self._offered).sum(dim=1)
+        return self._counted(kept=False)
+
+    def _counted(self, kept: bool) -> Tensor:
+        count = torch.zeros(self._anchors, dtype=torch.int64, device=self.rows.device)
+        for block in self._blocks:
+            count += self._by_anchor(self._kept(block) if kept else self._offered(block)).sum(dim=1)
+        return count
+
+    def at_ranks(self, ranks: Tensor) -> Tensor:
+        """Similarities by rank, before the fences: (a, q) of (a, q) int64 ranks from 0, a being r or 1. Exact, and
+        nothing is sorted; inf where an anchor has no such rank.
+        """
+        return at_ranks(lambda: self._masked(kept=False), ranks, self.rows.dtype)
+
+    def values(self) -> tuple[Tensor, Tensor]:
+        """All similarities with their gradient, and which are pairs: two (r, k). For losses over pairs of pairs."""
+        whole = Block(0, len(self.columns), len(self.rows))
+        return _Products.apply(self.rows, self.columns), self._kept(whole)
 
     def dense(self) -> tuple[Tensor, Tensor]:
         """All similarities and which of them are in: two (r, k), or (1, r * k) if shared. Detached."""
-        return self._by_anchor(self._product.detach()), self._by_anchor(self._kept)
+        whole = Block(0, len(self.columns), len(self.rows))
+        return self._by_anchor(self._products), self._by_anchor(self._kept(whole))
 
     def dense_offered(self) -> tuple[Tensor, Tensor]:
         """Like :meth:`dense`, before the fences."""
-        return self._by_anchor(self._product.detach()), self._by_anchor(self._offered)
+        whole = Block(0, len(self.columns), len(self.rows))
+        return self._by_anchor(self._products), self._by_anchor(self._offered(whole))
 
 
 @dataclass(frozen=True, eq=False)
-class OwnClassSet:
-    """The similarity of each feature to the weight of its own class: one positive per anchor.
+class _Decided(MaskRule):
+    """What another set keeps."""
 
-    Args:
-        rows: (r, d) unit features.
-        own: (r, d) unit weights, row i that of the class of feature i.
-    """
+    of: SimilaritySet
 
-    rows: Tensor
-    own: Tensor
+    def __call__(self, start: int, stop: int) -> Tensor:
+        return self.of._kept(Block(start, stop, len(self.of.rows)))
 
-    @cached_property
-    def values(self) -> Tensor:
-        """The cosines, (r, 1)."""
-        return (self.rows * self.own).sum(dim=1, keepdim=True)
 
-    def logsumexp(self, scale: float, reshape: Reshape | None = None) -> Tensor:
-        """``scale * reshape(s)``: (r,). A sum of one term."""
-        values = self.values if reshape is None else reshape(self.values)
-        return (scale * values).squeeze(1)
+class _PairBlocks:
+    """A set as a walk sees it."""
 
-    def mean(self) -> Tensor:
-        """Mean over the anchors, a detached scalar; NaN of none."""
-        return self.values.detach().mean()
+    def __init__(self, similarities: SimilaritySet) -> None:
+        self.set = similarities
+        self.blocks = similarities._blocks
+
+    def scaled(self, block: Block, scale: float | Tensor) -> tuple[Tensor, None]:
+        """``scale`` times the products of a block."""
+        return self.set._products[: block.rows, block.start : block.stop] * scale, None
+
+    def exclude(self, logits: Tensor, block: Block) -> None:
+        """Write -inf where there is no pair."""
+        logits.masked_fill_(~self.set._kept(block), -torch.inf)
+
+
+class _Products(torch.autograd.Function):
+    """``rows @ columns.T``. The way back, too, is outside of the autocast that ``backward()`` may be called in."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, columns: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, columns)
+        return rows @ columns.T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        rows, columns = ctx.saved_tensors
+        with torch.autocast(rows.device.type, enabled=False):
+            return grad @ columns, grad.T @ rows
+
+
+class _ReducePairs(torch.autograd.Function):
+    """A reduction of a set, and how many pairs are active in it (NaN where the reduction does not say)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        columns: Tensor,
+        offset: Tensor | None,
+        similarities: SimilaritySet,
+        reduction: Reduction,
+        reshape: Reshape | None,
+    ) -> tuple[Tensor, Tensor]:
+        walk = Walk(_PairBlocks(similarities), reduction, reshape, offset, similarities.shared)
+        whole, _ = walk.forward(rows, keep=False)
+        value = reduction.value(whole).clone()
+        active = reduction.active(whole)
+        active = torch.full_like(value, torch.nan) if active is None else active.clone()
+        ctx.mark_non_differentiable(active)
+        ctx.save_for_backward(rows, columns)
+        ctx.walk, ctx.whole = walk, whole
+        return value, active
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        rows, columns = ctx.saved_tensors
+        walk: Walk = ctx.walk
+        to_offset = ctx.needs_input_grad[2]
+        d_offset = torch.zeros_like(walk.offset) if to_offset and walk.offset is not None else None
+        with torch.autocast(rows.device.type, enabled=False):
+            d_rows, d_columns = torch.zeros_like(rows), torch.zeros_like(columns)
+            for pull in walk.backward(ctx.whole, grad, [], to_offset=to_offset):
+                start, stop, top = pull.block
+                d_rows[:top].addcmul_(pull.slopes @ columns[start:stop], pull.factor)
+                d_columns[start:stop].addmm_(pull.slopes.T, rows[:top] * pull.factor)
+                if d_offset is not None and pull.to_offset is not None:
+                    d_offset += pull.to_offset
+        return d_rows, d_columns, d_offset, None, None, None
+
+
+_reduce_pairs: Callable[..., tuple[Tensor, Tensor]] = torch.compiler.disable(_ReducePairs.apply)

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-from unpg.similarity.similarity_set import Reducible, SimilaritySet
+from torch import Tensor
+
+from unpg.similarity.class_set import ClassSet, OwnClassSet
+from unpg.similarity.similarity_set import SimilaritySet
 from unpg.similarity.weight import Constant, Weight
 
 __all__ = ["Negatives", "Pairs"]
@@ -13,13 +16,13 @@ class Negatives:
     """A set of negatives in a union, and how much it counts there.
 
     Attributes:
-        source: Where they come from, for statistics: ``classes`` or ``batch``.
+        source: Where they come from, for statistics: ``classes``, ``batch`` or ``memory``.
         similarities: The set S^n.
-        weight: Multiplies the set's sum of exponentials.
+        weight: Multiplies the set's sum.
     """
 
     source: str
-    similarities: SimilaritySet
+    similarities: ClassSet | SimilaritySet
     weight: Weight = Constant(1.0)
 
 
@@ -27,5 +30,9 @@ class Negatives:
 class Pairs:
     """S^p of each anchor, and the union of sets that is its S^n."""
 
-    positives: Reducible
+    positives: OwnClassSet | SimilaritySet
     negatives: tuple[Negatives, ...]
+
+    def target(self) -> Tensor | None:
+        """Detached similarity of each anchor to its own class, (b, 1); None where positives are in the batch."""
+        return self.positives.detached() if isinstance(self.positives, OwnClassSet) else None

@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 from unpg.errors import ConfigError
 from unpg.pairs import FILTERS, BoxWhisker, Filter, Scope
-from unpg.similarity import Balanced, Constant, Scheduled, Share, Weight
+from unpg.similarity import Balanced, Constant, Scheduled, Share, Streaming, Weight, as_weight
 from unpg.transforms.augment import Augment
 from unpg.transforms.tensor import Preprocessing
 
 __all__ = [
     "EvaluationConfig",
+    "MemoryConfig",
     "OptimConfig",
     "SamplerConfig",
     "TrainConfig",
@@ -22,6 +23,29 @@ __all__ = [
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """Negatives from earlier batches, for UNPG.
+
+    Args:
+        size: Features that the queue holds.
+        start_epoch: Epochs before it is used; may be a fraction.
+        weight: How much its negatives count, a number or balanced; null follows unpg.weight and its schedule.
+        follow: Whether old features are corrected by what the weights of their class have moved since.
+    """
+
+    size: int
+    start_epoch: float = 0.0
+    weight: float | Literal["balanced"] | None = None
+    follow: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.size >= 1, f"unpg.memory.size must be >= 1, got {self.size}.")
+        _require(self.start_epoch >= 0, f"unpg.memory.start_epoch must be >= 0, got {self.start_epoch}.")
+        if self.weight is not None:
+            as_weight(self.weight)
 
 
 @dataclass(frozen=True)
@@ -38,6 +62,7 @@ class UnpgConfig:
         ramp_epochs: Epochs over which the weight then rises linearly from 0.
         keep: Another filter in place of the box and whiskers of r: kind box-whisker (r, sides), quantile (lower,
             upper), top-k (k) or all.
+        memory: Negatives from earlier batches too; null has none.
     """
 
     r: float = 1.5
@@ -48,6 +73,7 @@ class UnpgConfig:
     start_epoch: float = 0.0
     ramp_epochs: float = 0.0
     keep: dict[str, Any] | None = None
+    memory: MemoryConfig | None = None
 
     def __post_init__(self) -> None:
         _require(self.start_epoch >= 0, f"unpg.start_epoch must be >= 0, got {self.start_epoch}.")
@@ -184,10 +210,13 @@ class TrainConfig:
     Args:
         data: The training set: kind folder (roots, exclude, min_images, allow_missing) or synthetic (identities,
             views, seed, size). ``$UNPG_DATA`` in a path is the data root (docs/data.md).
-        loss: The base loss: kind normface, cosface, arcface or magface, with its own settings (s, m, ...).
+        loss: The loss: kind arcface, cosface, magface, adaface, triplet, ... (CONTENTS.md lists them), with its own
+            settings (s, m, ...).
         backbone: The network: kind (small_iresnet, iresnet18, mobilefacenet, ...), dim, and its own settings.
         preprocessing: From aligned images to the network's input; becomes part of the model.
-        unpg: Settings of UNPG; null trains the base loss alone.
+        unpg: Settings of UNPG over a loss with class weights; null trains the loss alone.
+        streaming: How the similarities with class weights are computed: chunk (classes at once) and keep_mib (what
+            may be kept for the backward pass). Changes speed and memory, no result.
         epochs: Passes over the data.
         seed: Of everything that is drawn: weights, order, augmentation, held-out identities.
         hold_out: Share of the identities kept from training, for choosing settings; the benchmark held-out.
@@ -215,6 +244,7 @@ class TrainConfig:
     backbone: dict[str, Any] = field(default_factory=lambda: {"kind": "iresnet18"})
     preprocessing: Preprocessing = Preprocessing(size=(112, 112))
     unpg: UnpgConfig | None = None
+    streaming: Streaming = Streaming()
     epochs: int = 20
     seed: int = 0
     hold_out: float = 0.0

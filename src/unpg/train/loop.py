@@ -20,7 +20,7 @@ from unpg.embed import Model
 from unpg.errors import ConfigError, UnpgError
 from unpg.evaluate import Result, embedder, save_results
 from unpg.export import save_model
-from unpg.losses import LossOutput, PairLoss, effective_rank
+from unpg.losses import LossOutput, PairLoss, SumLoss, effective_rank
 from unpg.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from unpg.train.config import TrainConfig
 from unpg.train.faults import write_faults
@@ -48,13 +48,13 @@ class Trained:
     Attributes:
         summary: As in ``summary.json``.
         model: The trained network with its preprocessing, as in ``model.safetensors``.
-        loss: Holds the class weights.
+        loss: Holds the class weights, where the loss has any.
         judged: The results of the last evaluation.
     """
 
     summary: RunSummary
     model: Model
-    loss: PairLoss
+    loss: PairLoss | SumLoss
     judged: tuple[Result, ...]
 
 
@@ -180,7 +180,8 @@ class _Trainer:
             images = config.augment(micro.images.to(setup.device, non_blocking=True), ids, config.seed, epoch)
             with torch.autocast(setup.device.type, _PRECISIONS[config.precision], enabled=config.precision != "fp32"):
                 features = setup.model.backbone(config.preprocessing(images))
-            out = setup.loss(features.float(), micro.labels.to(setup.device), step=self.step)
+            labels = micro.labels.to(setup.device)
+            out = setup.loss(features.float(), labels, step=self.step, sample_ids=ids)
             self.scaler.scale(out.loss / config.accumulate).backward()
             loss += out.loss.detach() / config.accumulate
         self.scaler.unscale_(setup.optimizer)
@@ -334,7 +335,7 @@ def _resumed(config: TrainConfig, run: Path) -> dict[str, Any] | None:
     return load_checkpoint(newest) if newest is not None else None
 
 
-_MAY_CHANGE = ("workers", "threads", "log_every", "tensorboard", "device", "checkpoint_epochs")
+_MAY_CHANGE = ("workers", "streaming", "threads", "log_every", "tensorboard", "device", "checkpoint_epochs")
 
 
 def _differences(before: Any, now: Any, path: str = "") -> list[str]:

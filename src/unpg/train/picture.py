@@ -14,9 +14,9 @@ from torch import Tensor
 from unpg.data.image_set import Batch
 from unpg.embed.model import Model
 from unpg.evaluate import Result
-from unpg.losses import PairLoss
+from unpg.losses import PairLoss, SumLoss
 from unpg.pairs import BatchPairs, BoxWhisker, ClassPairs, UnifiedPairs
-from unpg.similarity import OwnClassSet, normalize
+from unpg.similarity import Anchors, SimilaritySet
 
 __all__ = ["similarity_picture"]
 
@@ -25,13 +25,14 @@ _BINS = 400
 
 @torch.no_grad()
 def similarity_picture(
-    model: Model, loss: PairLoss, batches: Iterable[Batch], device: torch.device, results: Iterable[Result]
+    model: Model, loss: PairLoss | SumLoss, batches: Iterable[Batch], device: torch.device, results: Iterable[Result]
 ) -> dict[str, Any]:
     """Count similarities of training batches in evaluation mode, without augmentation.
 
     Args:
         model: The trained network.
-        loss: Holds the class weights; a base loss without batch pairs is shown with the filter of the paper's r.
+        loss: Holds the class weights, if it has any; without UNPG the batch pairs are shown with the filter of the
+            paper's r.
         batches: Training batches.
         device: Where to embed.
         results: Of the evaluation; the first with all pairs of a set gives the evaluation histograms, else the
@@ -41,11 +42,9 @@ def similarity_picture(
         What ``similarities.json`` holds: ``bins`` (edges from -1 to 1), ``counts`` by set, ``batches``,
         ``benchmark``, ``fences`` (mean lower, mean upper).
     """
-    pairs = loss.pairs
-    unified = isinstance(pairs, UnifiedPairs)
-    of = pairs.of if isinstance(pairs, UnifiedPairs) else pairs
-    assert isinstance(of, ClassPairs)
-    extra = pairs.extra if isinstance(pairs, UnifiedPairs) else BatchPairs("batch", BoxWhisker())
+    unions = [module for module in loss.modules() if isinstance(module, UnifiedPairs)]
+    of = next((module for module in loss.modules() if isinstance(module, ClassPairs)), None)
+    extra = unions[0].extra if unions else BatchPairs("batch", BoxWhisker())
     counts = {name: torch.zeros(_BINS, dtype=torch.int64) for name in _SETS}
     fences: list[Tensor] = []
     seen = 0
@@ -54,12 +53,16 @@ def similarity_picture(
     try:
         for batch in batches:
             features = model.backbone(model.preprocessing(batch.images.to(device))).float()
-            unit, labels = normalize(features).vectors, batch.labels.to(device)
-            classes, batch_pairs = of(unit, labels), extra(unit, labels)
-            assert isinstance(classes.positives, OwnClassSet)
+            anchors = Anchors.of(features, batch.labels.to(device))
+            batch_pairs = extra(anchors)
             negatives = batch_pairs.negatives[0].similarities
-            counts["positives"] += _count(classes.positives.values)
-            counts["class_negatives"] += _count(*classes.negatives[0].similarities.dense())
+            assert isinstance(negatives, SimilaritySet)
+            if of is None:  # a loss over pairs of the batch alone
+                counts["positives"] += _count(*BatchPairs(positives="batch")(anchors).positives.dense())
+            else:
+                classes = of(anchors)
+                counts["positives"] += _count(*classes.positives.dense())
+                counts["class_negatives"] += _count(*classes.negatives[0].similarities.dense())
             counts["batch_negatives"] += _count(*negatives.dense_offered())
             counts["batch_negatives_kept"] += _count(*negatives.dense())
             if negatives.fences is not None:
@@ -76,15 +79,15 @@ def similarity_picture(
         "batches": seen,
         "benchmark": benchmark,
         "fences": torch.stack(fences).mean(dim=0).tolist() if fences else None,
-        "unified": unified,
+        "unified": bool(unions),
     }
 
 
 _SETS = ("positives", "class_negatives", "batch_negatives", "batch_negatives_kept")
 
 
-def _count(values: Tensor, mask: Tensor | None = None) -> Tensor:
-    values = values if mask is None else values[mask]
+def _count(values: Tensor, mask: Tensor) -> Tensor:
+    values = values[mask]
     # histc leaves out what lies outside its range, and rounding puts a cosine past 1.
     return torch.histc(values.clamp(-1, 1).float().cpu(), bins=_BINS, min=-1, max=1).long()
 

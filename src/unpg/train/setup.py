@@ -17,7 +17,8 @@ from unpg.embed.memory import keep_freed_memory
 from unpg.embed.model import Model
 from unpg.errors import ConfigError
 from unpg.evaluate import AllPairsBenchmark, Benchmark, data_root, open_benchmark
-from unpg.losses import LOSSES, PairLoss, unpg
+from unpg.losses import LOSSES, PairLoss, SumLoss, unpg
+from unpg.pairs import ClassPairs, FeaturePairs, MemoryPairs
 from unpg.registry import Registry
 from unpg.train.config import TrainConfig
 from unpg.train.optim import build_optimizer
@@ -36,7 +37,7 @@ class Setup:
     images: ImageSet
     sampler: Sampler
     model: Model
-    loss: PairLoss
+    loss: PairLoss | SumLoss
     optimizer: torch.optim.Optimizer
     benchmarks: tuple[Benchmark, ...]
 
@@ -104,17 +105,42 @@ def prepare(config: TrainConfig) -> Setup:
         info={"trained_with": to_dict(config)},
         **settings,
     )
-    loss: PairLoss = _build(LOSSES, config.loss, num_classes=len(images.identities), dim=model.backbone.dim)
     sampler = _sampler(config, images)
-    if config.unpg is not None:
-        rule = config.unpg.rule(sampler.steps_per_epoch)
-        loss = unpg(loss, scope=config.unpg.scope, weight=rule, keep=config.unpg.filter())
+    loss = _loss(config, len(images.identities), model.backbone.dim, sampler.steps_per_epoch)
     model.backbone.to(device)
     if config.channels_last:
         model.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
     loss.to(device)
     optimizer = build_optimizer(config.optim, [model.backbone, loss])
     return Setup(config, device, images, sampler, model, loss, optimizer, benchmarks)
+
+
+def _loss(config: TrainConfig, num_classes: int, dim: int, steps_per_epoch: int) -> PairLoss | SumLoss:
+    loss: PairLoss | SumLoss = _build(LOSSES, config.loss, num_classes=num_classes, dim=dim)
+    options = config.unpg
+    if options is not None:
+        if not isinstance(loss, PairLoss) or not isinstance(loss.pairs, ClassPairs):
+            raise ConfigError(
+                f"unpg adds batch negatives to one loss over class weights; loss.kind {config.loss['kind']} is none. "
+                f"Set unpg: null, or loss.kind to a margin loss (arcface, cosface, ...)."
+            )
+        memory = None
+        if options.memory is not None:
+            memory = MemoryPairs(
+                options.memory.size,
+                dim,
+                start=round(options.memory.start_epoch * steps_per_epoch),
+                scope=options.scope,
+                keep=options.filter(),
+                head=loss.pairs.head if options.memory.follow else None,
+            )
+        rule = options.rule(steps_per_epoch)
+        later = rule if options.memory is None or options.memory.weight is None else options.memory.weight
+        loss = unpg(loss, scope=options.scope, weight=rule, keep=options.filter(), memory=memory, memory_weight=later)
+    for module in loss.modules():
+        if isinstance(module, ClassPairs | FeaturePairs):
+            module.streaming = config.streaming
+    return loss
 
 
 def _build(registry: Registry[Any], settings: Mapping[str, Any], **given: Any) -> Any:

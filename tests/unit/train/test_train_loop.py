@@ -157,7 +157,7 @@ def test_an_unreadable_image_is_replaced_counted_and_listed(tiny, patterns, tmp_
 def test_steps_that_are_not_finite_are_skipped_then_stop_the_run(tiny, tmp_path, monkeypatch):
     forward = PairLoss.forward
 
-    def broken(self, x, labels, *, step=None):
+    def broken(self, x, labels, *, step=None, sample_ids=None):
         out = forward(self, x, labels, step=step)
         bad = out.loss * (float("nan") if step >= 4 else 1.0)
         return loop.LossOutput(bad, out.per_anchor, out.statistics)

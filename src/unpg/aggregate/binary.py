@@ -1,0 +1,63 @@
+"""Sums of binary cross entropies: every pair on its own, against one threshold for all."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from unpg.aggregate.base import AGGREGATES, Aggregated, log_weights, negative_reshape, positive_reshape, shares_of
+from unpg.errors import ConfigError
+from unpg.margins import Margin
+from unpg.similarity import Anchors, Pairs
+
+__all__ = ["BinarySum"]
+
+
+@AGGREGATES.register("binary-sum")
+class BinarySum(nn.Module):
+    """``v_p sum_p log(1 + e^(b - s p)) + v_n sum_n log(1 + e^(s n - b))`` per anchor.
+
+    b / s is a threshold on similarity that training learns. Further sets of negatives add their own sum of softplus,
+    times their weight; a set that all anchors share adds the same number to each.
+
+    Args:
+        scale: s.
+        bias: b to begin with.
+        positive: v_p.
+        negative: v_n.
+    """
+
+    def __init__(self, scale: float, bias: float, positive: float = 1.0, negative: float = 1.0) -> None:
+        super().__init__()
+        if not 0 < scale < math.inf or not math.isfinite(bias):
+            raise ConfigError(f"BinarySum needs a finite scale > 0 and a finite bias, got {scale} and {bias}.")
+        if not positive >= 0 or not negative >= 0:
+            raise ConfigError(f"BinarySum needs weights >= 0, got {positive} and {negative}.")
+        self.scale, self.positive, self.negative = scale, positive, negative
+        self.bias = nn.Parameter(torch.tensor([bias]))
+
+    def forward(self, pairs: Pairs, margin: Margin, anchors: Anchors) -> Aggregated:
+        """The loss of each anchor."""
+        bias = self.bias.to(anchors.unit.dtype)
+        sums = [
+            part.similarities.sum_softplus(self.scale, -bias, reshape=negative_reshape(margin, part))
+            for part in pairs.negatives
+        ]
+        logs = [part.detach().log() for part in sums]
+        weights = log_weights(pairs.negatives, anchors, logs)
+        negative, parts = torch.zeros_like(sums[0]), {}
+        for part, own, log, log_weight in zip(pairs.negatives, sums, logs, weights, strict=True):
+            negative = negative + own * (log_weight.exp() if isinstance(log_weight, Tensor) else math.exp(log_weight))
+            parts[part.source] = log + log_weight + self._log_negative
+        positive = pairs.positives.sum_softplus(-self.scale, bias, reshape=positive_reshape(margin, anchors))
+        terms = self.positive * positive + self.negative * negative
+        shares = shares_of({"target": (self.positive * positive.detach()).log(), **parts})
+        return Aggregated(terms, terms.new_tensor(len(anchors)), "anchor", shares)
+
+    @property
+    def _log_negative(self) -> float:
+        return math.log(self.negative) if self.negative > 0 else -math.inf
+
+    def extra_repr(self) -> str:
+        """Settings, for ``repr``."""
+        return f"scale={self.scale}, positive={self.positive}, negative={self.negative}"

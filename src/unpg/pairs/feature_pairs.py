@@ -1,0 +1,71 @@
+"""The latest feature of each class, in place of class weights."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unpg.errors import ConfigError
+from unpg.pairs.class_pairs import check_labels
+from unpg.similarity import Anchors, ClassSet, Negatives, OwnClassSet, Pairs, Streaming
+
+__all__ = ["FeaturePairs"]
+
+
+class FeaturePairs(nn.Module):
+    """Each feature with the last feature seen of every class: of its own as the positive, of all others as negatives
+    (UniTSFace, Li et al. 2023, arXiv 2311.02523).
+
+    No gradient flows into the stored features. A batch is stored when the next one comes (of several images of one
+    class, the last), hence never meets itself. A class that has not been seen yet has cosine 0 and no gradient.
+
+    Args:
+        num_classes: C.
+        dim: d.
+        streaming: How the similarities are computed.
+    """
+
+    vectors: Tensor
+
+    def __init__(self, num_classes: int, dim: int, streaming: Streaming = Streaming()) -> None:
+        super().__init__()
+        if num_classes < 1 or dim < 1:
+            raise ConfigError(f"FeaturePairs needs num_classes >= 1 and dim >= 1, got {num_classes} and {dim}.")
+        self.streaming = streaming
+        self.register_buffer("vectors", torch.zeros(num_classes, dim))
+        self._waiting: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, anchors: Anchors) -> Pairs:
+        """The pairs of a batch with labels in [0, C)."""
+        check_labels(anchors, *self.vectors.shape)
+        if self.training:
+            self._store()
+            self._waiting = (anchors.unit.detach(), anchors.labels)
+        # A copy: the next batch writes to the features before a late backward pass may have read them.
+        classes = ClassSet(anchors.unit, self.vectors.clone(), anchors.labels, streaming=self.streaming)
+        return Pairs(positives=OwnClassSet(classes), negatives=(Negatives("classes", classes),))
+
+    @torch.no_grad()
+    def _store(self) -> None:
+        if self._waiting is None:
+            return
+        unit, labels = self._waiting
+        # Of the images of one class the last: a scatter with repeated places would leave that to chance.
+        place = torch.arange(len(labels), device=labels.device)
+        last = torch.full((len(self.vectors),), -1, dtype=torch.int64, device=labels.device)
+        last.scatter_reduce_(0, labels, place, "amax")
+        self.vectors[labels] = unit[last[labels]].to(self.vectors.dtype)
+        self._waiting = None
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The batch that waits, for the checkpoint."""
+        return {"waiting": self._waiting}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take over :meth:`get_extra_state`."""
+        waiting, device = state["waiting"], self.vectors.device
+        self._waiting = None if waiting is None else (waiting[0].to(device), waiting[1].to(device))
+
+    def extra_repr(self) -> str:
+        """Sizes, for ``repr``."""
+        return "num_classes={}, dim={}".format(*self.vectors.shape)

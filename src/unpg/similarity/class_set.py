@@ -1,0 +1,284 @@
+"""The similarities of features with class weights, never as a (b, C) matrix.
+
+Axes: b anchors, C classes, K centers of each, d embedding size.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from unpg.similarity.reduction import LogSumExp, Reduction, SumSoftplus
+from unpg.similarity.stream import Block, Reshape, Streaming, Walk, check_reshape, ranges
+
+__all__ = ["ClassSet", "OwnClassSet"]
+
+
+class ClassSet:
+    """S^n of CLPG: the cosine of each feature with every class but its own.
+
+    With K > 1 centers a class has the largest cosine of its centers (Deng et al. 2020, Sub-center ArcFace, ECCV).
+
+    Args:
+        rows: (b, d) unit features.
+        weights: (C * K, d) class weights as they are, the K centers of a class one after the other. Their directions
+            count; a zero weight has cosine 0 with everything and gradient 0.
+        labels: (b,) classes of the rows.
+        centers: K.
+        streaming: How many columns at once, and what is kept for the backward pass.
+    """
+
+    def __init__(
+        self,
+        rows: Tensor,
+        weights: Tensor,
+        labels: Tensor,
+        *,
+        centers: int = 1,
+        streaming: Streaming = Streaming(),
+    ) -> None:
+        self.rows = rows
+        self.weights = weights
+        self.labels = labels
+        self.centers = centers
+        self.streaming = streaming
+        self._own: Tensor | None = None  # found on the way by the first reduction
+        self._shorter: tuple[ClassSet, Tensor] | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.weights) // self.centers
+
+    def reduce(self, reduction: Reduction, *, offset: Tensor | None = None, reshape: Reshape | None = None) -> Tensor:
+        """A reduction over the other classes: (b,).
+
+        Args:
+            reduction: What to compute.
+            offset: (b,) or (1,), added to the logits.
+            reshape: An elementwise margin on (b, n) cosines.
+        """
+        check_reshape(reshape, self.rows)
+        keep = torch.is_grad_enabled() and self.streaming.keeps(len(self.rows) * len(self.weights), self.rows)
+        value, own = _reduce_classes(self.rows, self.weights, offset, self, reduction, reshape, keep)
+        if self._shorter is not None:
+            base, lengths = self._shorter
+            alive = lengths > 0
+            base._own = torch.where(alive, own / torch.where(alive, lengths, 1), 0)
+        elif self._own is None:
+            self._own = own
+        return value
+
+    def logsumexp(self, scale: float, *, reshape: Reshape | None = None) -> Tensor:
+        """``log sum exp(scale * reshape(cos))`` over the other classes: (b,); -inf with one class."""
+        return self.reduce(LogSumExp(scale), reshape=reshape)
+
+    def sum_softplus(self, scale: float, offset: Tensor, *, reshape: Reshape | None = None) -> Tensor:
+        """``sum log(1 + e^(scale * reshape(cos) + offset))`` over the other classes: (b,)."""
+        return self.reduce(SumSoftplus(scale), offset=offset, reshape=reshape)
+
+    def times(self, lengths: Tensor) -> "ClassSet":
+        """The same set with the similarities of each row multiplied by its length (b, 1)."""
+        longer = ClassSet(
+            self.rows * lengths, self.weights, self.labels, centers=self.centers, streaming=self.streaming
+        )
+        longer._shorter = (self, lengths.squeeze(1))
+        return longer
+
+    def count(self) -> Tensor:
+        """C - 1 for each anchor: (b,) int64."""
+        return torch.full_like(self.labels, self.num_classes - 1, dtype=torch.int64)
+
+    @torch.no_grad()
+    def dense(self) -> tuple[Tensor, Tensor]:
+        """All cosines and which are negatives: two (b, C). For tests and reports."""
+        cosines, _ = _ClassBlocks(self, self.rows, self.weights).scaled(Block(0, self.num_classes, len(self.rows)), 1.0)
+        return cosines, self.labels[:, None] != torch.arange(self.num_classes, device=self.labels.device)
+
+    def own(self) -> Tensor:
+        """(b,) cosines with the own class. Free after a reduction with gradient; else the rows are gathered."""
+        if self._own is not None:
+            return self._own
+        cosines, _ = self._own_centers(self.weights[self._own_places()])
+        return cosines
+
+    def own_detached(self) -> Tensor:
+        """(b,) cosines with the own class, without gradient."""
+        with torch.no_grad():
+            return self._own_centers(self.weights[self._own_places()])[0]
+
+    def _own_places(self) -> Tensor:
+        """Rows of the weights that hold the centers of each label: (b, K)."""
+        return self.labels[:, None] * self.centers + torch.arange(self.centers, device=self.labels.device)
+
+    def _own_centers(self, own: Tensor) -> tuple[Tensor, Tensor]:
+        """Largest cosine with the own centers (b, K, d), and which center has it."""
+        squares = own.square().sum(dim=2)
+        alive = squares > 0
+        inverse = torch.where(alive, torch.where(alive, squares, 1).rsqrt(), 0)
+        best = ((own * self.rows[:, None]).sum(dim=2) * inverse).max(dim=1)
+        return best.values, best.indices
+
+
+class OwnClassSet:
+    """S^p of CLPG: the cosine of each feature with its own class, one positive per anchor."""
+
+    def __init__(self, classes: ClassSet) -> None:
+        self._classes = classes
+
+    @property
+    def values(self) -> Tensor:
+        """The cosines, (b, 1)."""
+        return self._classes.own()[:, None]
+
+    def detached(self) -> Tensor:
+        """The cosines without gradient, (b, 1), at the price of b products."""
+        return self._classes.own_detached()[:, None]
+
+    def reduce(self, reduction: Reduction, *, offset: Tensor | None = None, reshape: Reshape | None = None) -> Tensor:
+        """A reduction over one term: (b,)."""
+        values = self.values if reshape is None else reshape(self.values)
+        logits = reduction.scale * values.squeeze(1)
+        logits = logits if offset is None else logits + offset
+        return reduction.of_one(logits)
+
+    def logsumexp(self, scale: float, *, reshape: Reshape | None = None) -> Tensor:
+        """``scale * reshape(cos)``: (b,)."""
+        return self.reduce(LogSumExp(scale), reshape=reshape)
+
+    def sum_softplus(self, scale: float, offset: Tensor, *, reshape: Reshape | None = None) -> Tensor:
+        """``log(1 + e^(scale * reshape(cos) + offset))``: (b,)."""
+        return self.reduce(SumSoftplus(scale), offset=offset, reshape=reshape)
+
+    def count(self) -> Tensor:
+        """One for each anchor: (b,) int64."""
+        return torch.ones_like(self._classes.labels, dtype=torch.int64)
+
+    def dense(self) -> tuple[Tensor, Tensor]:
+        """All cosines, (b, 1) and detached, and which are pairs: all."""
+        values = self.values.detach()
+        return values, torch.ones_like(values, dtype=torch.bool)
+
+    def mean(self) -> Tensor:
+        """Mean over the anchors, a detached scalar; NaN of none."""
+        return self.values.detach().mean()
+
+
+class _ClassBlocks:
+    """The class weights in chunks; norms are taken on the way, normalised weights are never written down."""
+
+    def __init__(self, classes: ClassSet, rows: Tensor, weights: Tensor) -> None:
+        self.rows = rows
+        self.weights = weights.view(-1, classes.centers, weights.shape[1])
+        self.labels = classes.labels
+        self.centers = classes.centers
+        width = classes.streaming.columns(len(rows) * classes.centers, rows.device)
+        self.blocks = ranges(classes.num_classes, len(rows), width)
+        self.inverse = rows.new_empty(weights.shape[0]).view(-1, classes.centers)
+        self._known = 0
+
+    def chunk(self, block: Block) -> tuple[Tensor, Tensor]:
+        """The weights (n * K, d) of a block's classes, and one over their lengths (n * K,)."""
+        weights = self.weights[block.start : block.stop].flatten(0, 1).to(self.rows.dtype)
+        inverse = self.inverse[block.start : block.stop].view(-1)
+        if self._known < block.stop:
+            norms = torch.linalg.vector_norm(weights, dim=1)
+            inverse.copy_(torch.where(norms > 0, 1 / norms, 0))
+            self._known = block.stop
+        return weights, inverse
+
+    def scaled(self, block: Block, scale: float | Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scaled cosines (b, n), and with several centers which one is the nearest."""
+        weights, inverse = self.chunk(block)
+        products = self.rows @ weights.T
+        products *= inverse * scale
+        if self.centers == 1:
+            return products, None
+        sign = 1 if scale > 0 else -1
+        best = (products.view(len(self.rows), block.stop - block.start, self.centers) * sign).max(dim=2)
+        return best.values * sign, best.indices
+
+    def exclude(self, logits: Tensor, block: Block) -> None:
+        """Write -inf at the own class of each row. Without a mask: one entry a row."""
+        if logits.shape[1] == 0:
+            return
+        inside = ((self.labels >= block.start) & (self.labels < block.stop))[:, None]
+        place = (self.labels - block.start).clamp(0, logits.shape[1] - 1)[:, None]
+        logits.scatter_(1, place, torch.where(inside, -torch.inf, logits.gather(1, place)))
+
+    def spread(self, slopes: Tensor, nearest: Tensor | None) -> Tensor:
+        """Slopes of classes (b, n) as slopes of centers (b, n * K)."""
+        if nearest is None:
+            return slopes
+        all_centers = slopes.new_zeros((*slopes.shape, self.centers))
+        return all_centers.scatter_(2, nearest[..., None], slopes[..., None]).flatten(1)
+
+
+class _ReduceClasses(torch.autograd.Function):
+    """A reduction over the other classes, and the cosine with the own class.
+
+    One node for both: the own class would otherwise bring a (C, d) gradient of its own.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        weights: Tensor,
+        offset: Tensor | None,
+        classes: ClassSet,
+        reduction: Reduction,
+        reshape: Reshape | None,
+        keep: bool,
+    ) -> tuple[Tensor, Tensor]:
+        blocks = _ClassBlocks(classes, rows, weights)
+        walk = Walk(blocks, reduction, reshape, offset)
+        whole, kept = walk.forward(rows, keep)
+        own, center = classes._own_centers(weights[classes._own_places()].to(rows.dtype))
+        ctx.save_for_backward(rows, weights, own, classes.labels * classes.centers + center)
+        ctx.walk, ctx.whole, ctx.kept = walk, whole, kept
+        return reduction.value(whole).clone(), own
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, grad_own: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weights, own, place = ctx.saved_tensors
+        walk: Walk = ctx.walk
+        blocks = walk.blocks
+        assert isinstance(blocks, _ClassBlocks)
+        to_offset = ctx.needs_input_grad[2]
+        d_offset = torch.zeros_like(walk.offset) if to_offset and walk.offset is not None else None
+        with torch.autocast(rows.device.type, enabled=False):
+            d_rows = torch.zeros_like(rows)
+            to_weights = ctx.needs_input_grad[1]
+            d_weights = torch.empty_like(weights) if to_weights else None
+            for pull in walk.backward(ctx.whole, grad, ctx.kept, to_offset=to_offset):
+                chunk, inverse = blocks.chunk(pull.block)
+                slopes = blocks.spread(pull.slopes, pull.aside)
+                slopes *= inverse
+                d_rows.addcmul_(slopes @ chunk, pull.factor)
+                if d_offset is not None and pull.to_offset is not None:
+                    d_offset += pull.to_offset
+                if d_weights is None:
+                    continue
+                at = slice(pull.block.start * blocks.centers, pull.block.stop * blocks.centers)
+                down = d_weights[at] if d_weights.dtype == rows.dtype else torch.empty_like(chunk)
+                torch.mm(slopes.T, rows * pull.factor, out=down)
+                # Of the gradient of a direction, only what is across the weight moves it.
+                along = (down * chunk).sum(dim=1) * inverse.square()
+                down.addcmul_(chunk, along[:, None], value=-1)
+                if d_weights.dtype != rows.dtype:
+                    d_weights[at] = down
+            inverse = blocks.inverse.view(-1)[place][:, None]
+            unit, pulled = weights[place].to(rows.dtype) * inverse, grad_own[:, None]
+            d_rows += unit * pulled
+            if d_weights is not None:
+                across = (rows - unit * own[:, None]) * inverse * pulled
+                d_weights.index_add_(0, place, across.to(weights.dtype))
+        ctx.kept = []  # the slopes have been overwritten
+        return d_rows, d_weights, d_offset, None, None, None, None
+
+
+_reduce_classes: Callable[..., tuple[Tensor, Tensor]] = torch.compiler.disable(_ReduceClasses.apply)

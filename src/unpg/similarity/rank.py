@@ -1,0 +1,93 @@
+"""Order statistics of a set without sorting it: radix histograms over the ordered bits of its values.
+
+The value at a rank is found digit by digit. A round counts, for each possible digit, the values that agree with all
+digits found before; the digit is where the running count passes the rank. Counts are sums, so blocks of a set (and
+later the ranks of a distributed run) only add them up, and nothing is read back from the device.
+Axes: a anchors, n values of a block, q ranks.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+__all__ = ["Sample", "at_ranks"]
+
+Sample = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+"""Gives the sets in blocks, as often as asked: values (a, n), and which of them belong, (a, n) bool."""
+
+_TABLE_BITS = 22  # of all anchors together: more anchors, fewer bits a round
+_MOST_DIGIT_BITS = 16
+_INTEGERS = {torch.float32: (torch.int32, 32), torch.float64: (torch.int64, 64)}
+
+
+def at_ranks(sample: Sample, ranks: Tensor, dtype: torch.dtype) -> Tensor:
+    """The values at the ranks of each anchor's set: (a, q), exact; inf where a set has no such rank.
+
+    Args:
+        sample: The sets of a anchors, without NaN.
+        ranks: (a, q) int64, 0 for the smallest; one below 0 is taken as 0.
+        dtype: Of the values: float32 or float64.
+    """
+    anchors, queries = ranks.shape
+    digit_bits = min(_MOST_DIGIT_BITS, max(4, _TABLE_BITS - max(anchors - 1, 0).bit_length()))
+    shift = _INTEGERS[dtype][1]
+    left = ranks.clamp(min=0)  # how many values that agree so far are still to be passed
+    found = torch.zeros_like(ranks)  # the digits so far
+    inside = torch.ones_like(ranks, dtype=torch.bool)
+    first = True
+    while shift > 0:
+        width = min(digit_bits, shift)
+        shift -= width
+        # In the first round all values agree, so one table answers all queries.
+        tables = [ranks.new_zeros(anchors, 1 << width) for _ in range(1 if first else queries)]
+        for values, belongs in sample():
+            keys = _ordered_bits(values)
+            digits = _shifted(keys, shift) & ((1 << width) - 1)
+            for q, table in enumerate(tables):
+                agrees = belongs if first else belongs & (_shifted(keys, shift + width) == found[:, q : q + 1])
+                table += _histogram(digits, agrees, 1 << width)
+        running = torch.stack(tables, dim=1).cumsum(dim=2).expand(-1, queries, -1)
+        if first:
+            inside = left < running[:, :, -1]
+        digit = (running <= left[..., None]).sum(dim=2).clamp(max=(1 << width) - 1)
+        passed = running.gather(2, (digit - 1).clamp(min=0)[..., None]).squeeze(2)
+        left = left - torch.where(digit > 0, passed, 0)
+        found = (found << width) | digit
+        first = False
+    return torch.where(inside, _from_ordered_bits(found, dtype), torch.inf)
+
+
+def _ordered_bits(values: Tensor) -> Tensor:
+    """int64 whose low bits, read without sign, have the order of the floating-point values."""
+    integer, bits = _INTEGERS[values.dtype]
+    raw = values.contiguous().view(integer).to(torch.int64)
+    if bits == 64:
+        return torch.where(raw < 0, ~raw, raw ^ torch.iinfo(torch.int64).min)
+    return torch.where(raw < 0, ~raw, raw | 0x80000000)
+
+
+def _from_ordered_bits(keys: Tensor, dtype: torch.dtype) -> Tensor:
+    integer, bits = _INTEGERS[dtype]
+    if bits == 64:
+        raw = torch.where(keys < 0, keys ^ torch.iinfo(torch.int64).min, ~keys)
+    else:
+        raw = torch.where(keys >= 0x80000000, keys & 0x7FFFFFFF, ~keys)
+    return raw.to(integer).view(dtype)
+
+
+def _shifted(keys: Tensor, bits: int) -> Tensor:
+    """Logical shift to the right."""
+    return keys if bits == 0 else (keys >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _histogram(digits: Tensor, agrees: Tensor, bins: int) -> Tensor:
+    """How often each digit occurs among what agrees: (a, bins)."""
+    anchors = len(digits)
+    row = torch.arange(anchors, device=digits.device)[:, None] * bins
+    places = torch.where(agrees, digits + row, anchors * bins).flatten()  # the rest goes to one last bin
+    if places.device.type == "cpu":
+        counts = torch.bincount(places, minlength=anchors * bins + 1)
+    else:  # bincount reads the largest place back from the device
+        counts = places.new_zeros(anchors * bins + 1).scatter_add_(0, places, torch.ones_like(places))
+    return counts[:-1].view(anchors, bins)
