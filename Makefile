@@ -9,12 +9,13 @@ SITE := $(if $(KEEP_TORCH),--system-site-packages,)
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: help demo test test-all lint docs clean
+.PHONY: help demo test test-all test-kernels lint docs clean
 
 help:
 	@echo "make demo      install the core, train CosFace and CosFace + UNPG on synthetic faces, write demo/report.html"
 	@echo "make test      install the test tools and run the tests"
 	@echo "make test-all  the long tests too"
+	@echo "make test-kernels  install Triton (1 GB) and run its kernels: on a GPU, else in its interpreter"
 	@echo "make lint      format, lint, types and import layers"
 	@echo "make docs      build the documentation into site/"
 	@echo "Settings: PYTHON=$(PYTHON) VENV=$(VENV) KEEP_TORCH=1 (use the torch that this Python already has)"
@@ -45,6 +46,11 @@ test: $(VENV)/.dev
 
 test-all: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+test-kernels: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) -e ".[kernels]"
+	$(BIN)/python -c 'import sys, torch; sys.exit(torch.cuda.is_available())' && export TRITON_INTERPRET=1; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/unit/similarity/test_fused.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -519,7 +519,8 @@ def unpg(
             "This loss scales each row by the length of its own feature, so its anchors cannot share one set of "
             'negatives. Use scope="anchor": each anchor then sees the negatives of its own row.'
         )
-    extra = BatchPairs(scope, BoxWhisker(r) if keep is None else keep)
+    filtered = BoxWhisker(r) if keep is None else keep
+    extra = BatchPairs(scope, filtered, kernel=base.pairs.streaming.kernel)
     rule = as_weight(weight)
     later = rule if memory_weight is None else as_weight(memory_weight)
     return PairLoss(UnifiedPairs(base.pairs, extra, rule, memory, later), base.margin, base.aggregate)

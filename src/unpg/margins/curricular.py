@@ -3,14 +3,13 @@
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from unpg.errors import ConfigError
 from unpg.margins.angular import Tail, add_angle, check_choice
 from unpg.margins.base import MARGINS, Margin
 from unpg.margins.running import RunningMoments
-from unpg.similarity import Anchors, Reshape
+from unpg.similarity import Anchors, HardenedNegative, Reshape
 
 __all__ = ["Curricular"]
 
@@ -69,7 +68,7 @@ class _CurricularOfBatch(Margin):
         return add_angle(cosine, self.m, self.tail)
 
     def class_negative(self) -> Reshape:
-        return lambda cosine: torch.where(cosine > self.threshold, cosine * (self.t + cosine), cosine)
+        return HardenedNegative(self.threshold, self.t)
 
     def statistics(self, anchors: Anchors) -> dict[str, Tensor]:
         return {"curriculum/t": self.t}

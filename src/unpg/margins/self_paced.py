@@ -6,7 +6,7 @@ from torch import Tensor
 
 from unpg.errors import ConfigError
 from unpg.margins.base import MARGINS, Margin
-from unpg.similarity import Anchors, Reshape
+from unpg.similarity import Anchors, Reshape, SelfPacedNegative
 
 __all__ = ["SelfPaced"]
 
@@ -31,13 +31,10 @@ class SelfPaced(Margin):
         """(b, k) weighted positives."""
         return (1 + self.m - cosine.detach()).clamp(min=0) * (cosine - (1 - self.m))
 
-    def _negative(self, cosine: Tensor) -> Tensor:
-        return (cosine.detach() + self.m).clamp(min=0) * (cosine - self.m)
-
     def class_negative(self) -> Reshape:
         """Weighted negatives."""
-        return self._negative
+        return SelfPacedNegative(self.m)
 
     def batch_negative(self) -> Reshape:
         """The same: the weight depends on nothing but the similarity."""
-        return self._negative
+        return SelfPacedNegative(self.m)

@@ -5,7 +5,16 @@ from typing import Literal, get_args
 
 from unpg.errors import ConfigError
 from unpg.pairs.noise import Filter, KeepAll
-from unpg.similarity import Anchors, DifferentLabel, EachPairOnce, Negatives, Pairs, SameLabel, SimilaritySet
+from unpg.similarity import (
+    Anchors,
+    DifferentLabel,
+    EachPairOnce,
+    Kernel,
+    Negatives,
+    Pairs,
+    SameLabel,
+    SimilaritySet,
+)
 
 __all__ = ["BatchPairs", "Scope", "check_scope"]
 
@@ -27,11 +36,13 @@ class BatchPairs:
             shared by all anchors (the UNPG authors). ``anchor``: its own row. These are different losses.
         keep: Which negatives to believe.
         positives: Likewise for the positives: ``batch`` makes one set of all, each unordered pair once.
+        kernel: How reductions of a shared set are computed, see :class:`SimilaritySet`.
     """
 
     scope: Scope = "batch"
     keep: Filter = KeepAll()
     positives: Scope = "anchor"
+    kernel: Kernel = "plain"
 
     def __post_init__(self) -> None:
         check_scope("BatchPairs", self.scope)
@@ -45,7 +56,8 @@ class BatchPairs:
         def pairs(rule: SameLabel | DifferentLabel, scope: Scope) -> SimilaritySet:
             if scope == "anchor":
                 return SimilaritySet(anchors.unit, anchors.unit, rule)
-            return SimilaritySet(anchors.unit, anchors.unit, EachPairOnce(rule, len(anchors)), shared=True)
+            once = EachPairOnce(rule, len(anchors))
+            return SimilaritySet(anchors.unit, anchors.unit, once, shared=True, kernel=self.kernel)
 
         return Pairs(
             positives=pairs(same, self.positives),

@@ -6,8 +6,9 @@ from unpg.similarity.logsumexp import log_add_exp, softplus
 from unpg.similarity.mask import DifferentLabel, DifferentSample, EachPairOnce, MaskRule, SameLabel
 from unpg.similarity.normalize import Unit, normalize
 from unpg.similarity.reduction import HingeSum, LogSumExp, Reduction, Sum, SumSoftplus
+from unpg.similarity.reshape import HardenedNegative, SelfPacedNegative
 from unpg.similarity.similarity_set import Fences, Reducible, SimilaritySet
-from unpg.similarity.stream import Reshape, Streaming
+from unpg.similarity.stream import Kernel, Reshape, Streaming
 from unpg.similarity.union import Negatives, Pairs
 from unpg.similarity.weight import Balanced, Constant, Scheduled, Share, Weight, as_weight
 
@@ -20,7 +21,9 @@ __all__ = [
     "DifferentSample",
     "EachPairOnce",
     "Fences",
+    "HardenedNegative",
     "HingeSum",
+    "Kernel",
     "LogSumExp",
     "MaskRule",
     "Negatives",
@@ -31,6 +34,7 @@ __all__ = [
     "Reshape",
     "SameLabel",
     "Scheduled",
+    "SelfPacedNegative",
     "Share",
     "SimilaritySet",
     "Streaming",

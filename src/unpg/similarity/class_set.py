@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from unpg.similarity import fused
+from unpg.similarity.products import rounded, wide_product
 from unpg.similarity.reduction import LogSumExp, Reduction, SumSoftplus
 from unpg.similarity.stream import Block, Reshape, Streaming, Walk, check_reshape, ranges
 
@@ -61,8 +63,12 @@ class ClassSet:
             reshape: An elementwise margin on (b, n) cosines.
         """
         check_reshape(reshape, self.rows)
-        keep = torch.is_grad_enabled() and self.streaming.keeps(len(self.rows) * len(self.weights), self.rows)
-        value, own = _reduce_classes(self.rows, self.weights, offset, self, reduction, reshape, keep)
+        if self.streaming.kernel == "triton" and self._fuses(reduction, reshape):
+            value, own = _fuse_classes(self.rows, self.weights, self, float(reduction.scale), reshape)
+            value = value if offset is None else value + offset
+        else:
+            keep = torch.is_grad_enabled() and self.streaming.keeps(len(self.rows) * len(self.weights), self.rows)
+            value, own = _reduce_classes(self.rows, self.weights, offset, self, reduction, reshape, keep)
         if self._shorter is not None:
             base, lengths = self._shorter
             alive = lengths > 0
@@ -70,6 +76,16 @@ class ClassSet:
         elif self._own is None:
             self._own = own
         return value
+
+    def _fuses(self, reduction: Reduction, reshape: Reshape | None) -> bool:
+        """Whether there is a kernel for it."""
+        return (
+            isinstance(reduction, LogSumExp)
+            and isinstance(reduction.scale, float | int)
+            and self.centers == 1
+            and self.rows.dtype == torch.float32
+            and (reshape is None or isinstance(reshape, fused.NegativeMargin))
+        )
 
     def logsumexp(self, scale: float, *, reshape: Reshape | None = None) -> Tensor:
         """``log sum exp(scale * reshape(cos))`` over the other classes: (b,); -inf with one class."""
@@ -171,6 +187,8 @@ class _ClassBlocks:
 
     def __init__(self, classes: ClassSet, rows: Tensor, weights: Tensor) -> None:
         self.rows = rows
+        self.precision = classes.streaming.products
+        self.factors = rounded(rows, self.precision)
         self.weights = weights.view(-1, classes.centers, weights.shape[1])
         self.labels = classes.labels
         self.centers = classes.centers
@@ -192,7 +210,7 @@ class _ClassBlocks:
     def scaled(self, block: Block, scale: float | Tensor) -> tuple[Tensor, Tensor | None]:
         """Scaled cosines (b, n), and with several centers which one is the nearest."""
         weights, inverse = self.chunk(block)
-        products = self.rows @ weights.T
+        products = wide_product(self.factors, rounded(weights, self.precision).T)
         products *= inverse * scale
         if self.centers == 1:
             return products, None
@@ -258,27 +276,72 @@ class _ReduceClasses(torch.autograd.Function):
                 chunk, inverse = blocks.chunk(pull.block)
                 slopes = blocks.spread(pull.slopes, pull.aside)
                 slopes *= inverse
-                d_rows.addcmul_(slopes @ chunk, pull.factor)
+                factors = rounded(slopes, blocks.precision)
+                d_rows.addcmul_(wide_product(factors, rounded(chunk, blocks.precision)), pull.factor)
                 if d_offset is not None and pull.to_offset is not None:
                     d_offset += pull.to_offset
                 if d_weights is None:
                     continue
                 at = slice(pull.block.start * blocks.centers, pull.block.stop * blocks.centers)
-                down = d_weights[at] if d_weights.dtype == rows.dtype else torch.empty_like(chunk)
-                torch.mm(slopes.T, rows * pull.factor, out=down)
+                if d_weights.dtype == factors.dtype:
+                    down = torch.mm(factors.T, rows * pull.factor, out=d_weights[at])
+                else:
+                    down = wide_product(factors.T, rounded(rows * pull.factor, blocks.precision))
                 # Of the gradient of a direction, only what is across the weight moves it.
                 along = (down * chunk).sum(dim=1) * inverse.square()
                 down.addcmul_(chunk, along[:, None], value=-1)
-                if d_weights.dtype != rows.dtype:
+                if d_weights.dtype != factors.dtype:
                     d_weights[at] = down
-            inverse = blocks.inverse.view(-1)[place][:, None]
-            unit, pulled = weights[place].to(rows.dtype) * inverse, grad_own[:, None]
-            d_rows += unit * pulled
-            if d_weights is not None:
-                across = (rows - unit * own[:, None]) * inverse * pulled
-                d_weights.index_add_(0, place, across.to(weights.dtype))
+            _pull_own(rows, weights, blocks.inverse.view(-1), place, own, grad_own, d_rows, d_weights)
         ctx.kept = []  # the slopes have been overwritten
         return d_rows, d_weights, d_offset, None, None, None, None
 
 
+def _pull_own(
+    rows: Tensor,
+    weights: Tensor,
+    inverse: Tensor,
+    place: Tensor,
+    own: Tensor,
+    grad: Tensor,
+    d_rows: Tensor,
+    d_weights: Tensor | None,
+) -> None:
+    """Add the gradient of the cosines with the own class to those of rows and weights: b rows of each."""
+    short = inverse[place][:, None]
+    unit, pulled = weights[place].to(rows.dtype) * short, grad[:, None]
+    d_rows += unit * pulled
+    if d_weights is not None:
+        across = (rows - unit * own[:, None]) * short * pulled
+        d_weights.index_add_(0, place, across.to(d_weights.dtype))
+
+
+class _FuseClasses(torch.autograd.Function):
+    """:class:`_ReduceClasses` for a log-sum-exp, by the kernels of :mod:`unpg.similarity.fused`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, weights: Tensor, classes: ClassSet, scale: float, margin: fused.NegativeMargin | None
+    ) -> tuple[Tensor, Tensor]:
+        factors = rounded(rows, classes.streaming.products)
+        norms = torch.linalg.vector_norm(weights, dim=1, dtype=torch.float32)
+        inverse = torch.where(norms > 0, 1 / norms, 0)
+        peak, total = fused.class_forward(factors, weights, inverse, classes.labels, scale, margin)
+        own, _ = classes._own_centers(weights[classes._own_places()].to(rows.dtype))
+        ctx.save_for_backward(rows, weights, factors, inverse, classes.labels, peak, total, own)
+        ctx.scale, ctx.margin = scale, margin
+        return peak + total.log(), own
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, grad_own: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weights, factors, inverse, labels, peak, total, own = ctx.saved_tensors
+        d_rows, d_weights = fused.class_backward(
+            factors, weights, inverse, labels, ctx.scale, peak, total, grad.contiguous(), ctx.margin
+        )
+        _pull_own(rows, weights, inverse, labels, own, grad_own, d_rows, d_weights)
+        return d_rows, d_weights.to(weights.dtype), None, None, None
+
+
+_fuse_classes: Callable[..., tuple[Tensor, Tensor]] = torch.compiler.disable(_FuseClasses.apply)
 _reduce_classes: Callable[..., tuple[Tensor, Tensor]] = torch.compiler.disable(_ReduceClasses.apply)

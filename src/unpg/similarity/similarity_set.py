@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unpg.similarity.mask import MaskRule
+from unpg.similarity import fused
+from unpg.similarity.mask import DifferentLabel, EachPairOnce, MaskRule
 from unpg.similarity.rank import at_ranks
 from unpg.similarity.reduction import HingeSum, LogSumExp, Reduction, Sum, SumSoftplus
-from unpg.similarity.stream import Block, Reshape, Streaming, Walk, check_reshape, ranges
+from unpg.similarity.stream import Block, Kernel, Reshape, Streaming, Walk, check_reshape, ranges
 
 __all__ = ["Fences", "Reducible", "SimilaritySet"]
 
@@ -61,6 +62,7 @@ class SimilaritySet:
         shared: The pairs of all rows form one set that every anchor sees. Reductions then have shape (1,): this is
             what makes UNPG cost one number instead of one copy of the set per row.
         fences: Pairs outside are left out; None leaves none out.
+        kernel: ``triton`` takes the log-sum-exp of a shared set of a batch's negatives by a fused kernel.
     """
 
     rows: Tensor
@@ -68,6 +70,7 @@ class SimilaritySet:
     rule: MaskRule
     shared: bool = False
     fences: Fences | None = None
+    kernel: Kernel = "plain"
 
     @cached_property
     def _products(self) -> Tensor:
@@ -86,15 +89,28 @@ class SimilaritySet:
         limit = self.rule.rows if self.shared else lambda stop: None
         return ranges(len(self.columns), len(self.rows), width, limit)
 
+    @cached_property
+    def _masks(self) -> dict[tuple[bool, Block], Tensor]:
+        """Masks by (kept, block). Those of a set of one block are written down, being small."""
+        return {}
+
     def _offered(self, block: Block) -> Tensor:
-        return self.rule(block.start, block.stop)[: block.rows]
+        return self._mask(False, block, lambda: self.rule(block.start, block.stop)[: block.rows])
 
     def _kept(self, block: Block) -> Tensor:
-        offered = self._offered(block)
-        if self.fences is None:
-            return offered
+        fences = self.fences
+        if fences is None:
+            return self._offered(block)
         values = self._products[: block.rows, block.start : block.stop]
-        return offered & (values >= self.fences.lower) & (values <= self.fences.upper)
+        inside = lambda: self._offered(block) & (values >= fences.lower) & (values <= fences.upper)  # noqa: E731
+        return self._mask(True, block, inside)
+
+    def _mask(self, kept: bool, block: Block, make: Callable[[], Tensor]) -> Tensor:
+        if len(self._blocks) > 1:
+            return make()
+        if (kept, block) not in self._masks:
+            self._masks[kept, block] = make()
+        return self._masks[kept, block]
 
     def _masked(self, kept: bool) -> Iterator[tuple[Tensor, Tensor]]:
         """Similarities and whether they are in, block by block: two (r, n), or (1, rows * n) if shared."""
@@ -113,7 +129,8 @@ class SimilaritySet:
     def within(self, fences: Fences) -> "SimilaritySet":
         """The same set, with what lies outside the fences left out; the products are not computed again."""
         fenced = replace(self, fences=fences)
-        fenced.__dict__.update(_products=self._products, _blocks=self._blocks)
+        offered = {key: mask for key, mask in self._masks.items() if not key[0]}
+        fenced.__dict__.update(_products=self._products, _blocks=self._blocks, _masks=offered)
         return fenced
 
     def reduce(self, reduction: Reduction, *, offset: Tensor | None = None, reshape: Reshape | None = None) -> Tensor:
@@ -128,7 +145,26 @@ class SimilaritySet:
 
     def _reduce(self, reduction: Reduction, offset: Tensor | None, reshape: Reshape | None) -> tuple[Tensor, Tensor]:
         check_reshape(reshape, self.rows)
+        labels = self._fused_labels(reduction, reshape)
+        if labels is not None:
+            value = _fuse_pairs(self.rows, labels, self.fences, float(reduction.scale))
+            return value if offset is None else value + offset, torch.full_like(value, torch.nan).detach()
         return _reduce_pairs(self.rows, self.columns, offset, self, reduction, reshape)
+
+    def _fused_labels(self, reduction: Reduction, reshape: Reshape | None) -> Tensor | None:
+        """The labels of the batch, if there is a kernel for it."""
+        rule = self.rule.rule if isinstance(self.rule, EachPairOnce) else None
+        fits = (
+            self.kernel == "triton"
+            and self.shared
+            and isinstance(rule, DifferentLabel)
+            and rule.others is None
+            and isinstance(reduction, LogSumExp)
+            and isinstance(reduction.scale, float | int)
+            and reshape is None
+            and self.rows.dtype == torch.float32
+        )
+        return rule.labels if fits and isinstance(rule, DifferentLabel) else None
 
     def logsumexp(self, scale: float, *, reshape: Reshape | None = None) -> Tensor:
         """``log sum exp(scale * reshape(s))`` of each anchor: (r,), or (1,) if shared; -inf of no pairs."""
@@ -184,11 +220,19 @@ class SimilaritySet:
 
     def count(self) -> Tensor:
         """How many pairs each anchor has: (r,) or (1,), int64."""
-        return self.count_offered() if self.fences is None else self._counted(kept=True)
+        return self.count_offered() if self.fences is None else self._count_kept
 
     def count_offered(self) -> Tensor:
         """How many pairs each anchor had before the fences: (r,) or (1,), int64."""
+        return self._count_offered
+
+    @cached_property
+    def _count_offered(self) -> Tensor:
         return self._counted(kept=False)
+
+    @cached_property
+    def _count_kept(self) -> Tensor:
+        return self._counted(kept=True)
 
     def _counted(self, kept: bool) -> Tensor:
         count = torch.zeros(self._anchors, dtype=torch.int64, device=self.rows.device)
@@ -301,4 +345,25 @@ class _ReducePairs(torch.autograd.Function):
         return d_rows, d_columns, d_offset, None, None, None
 
 
+class _FusePairs(torch.autograd.Function):
+    """The log-sum-exp of a batch's negatives, each pair once, by the kernels of :mod:`unpg.similarity.fused`."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, labels: Tensor, fences: Fences | None, scale: float) -> Tensor:
+        far = rows.new_full((), torch.inf)
+        lower, upper = (-far, far) if fences is None else (fences.lower.reshape(()), fences.upper.reshape(()))
+        peak, total = fused.pair_forward(rows, labels, scale, lower, upper)
+        ctx.save_for_backward(rows, labels, lower, upper, peak, total)
+        ctx.scale = scale
+        return (peak + total.log())[None]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, labels, lower, upper, peak, total = ctx.saved_tensors
+        d_rows = fused.pair_backward(rows, labels, ctx.scale, lower, upper, peak, total, grad.reshape(()))
+        return d_rows, None, None, None
+
+
+_fuse_pairs: Callable[..., Tensor] = torch.compiler.disable(_FusePairs.apply)
 _reduce_pairs: Callable[..., tuple[Tensor, Tensor]] = torch.compiler.disable(_ReducePairs.apply)

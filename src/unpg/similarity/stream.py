@@ -5,15 +5,18 @@ Axes: r rows (anchors), n columns of a block.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from unpg.errors import ConfigError
+from unpg.similarity.products import Precision
 from unpg.similarity.reduction import Reduction, State
 
-__all__ = ["Block", "Blocks", "Reshape", "Streaming", "Walk", "check_reshape", "ranges"]
+__all__ = ["Block", "Blocks", "Kernel", "Reshape", "Streaming", "Walk", "check_reshape", "ranges"]
+
+Kernel = Literal["plain", "triton"]
 
 Reshape = Callable[[Tensor], Tensor]
 """An elementwise function of similarities, (r, n) to (r, n): the part of a margin that touches every pair."""
@@ -26,23 +29,33 @@ _KEEP_MIB = {"cpu": 256.0, "cuda": 2048.0}
 
 @dataclass(frozen=True)
 class Streaming:
-    """How the similarities with the class weights are computed. Values and gradients are the same with any setting.
+    """How the similarities with the class weights are computed. But for ``products``, settings change speed and memory
+    and no result.
 
     Args:
         chunk: Classes at once; null chooses by the batch size (2**20 similarities on a CPU, 2**24 on a GPU).
         keep_mib: MiB of similarities that may be kept for the backward pass. If all (batch, classes) of them need
             more, none is kept and the backward pass computes them again: four matrix products a step in place of
             three. Null is 256 on a CPU, 2048 on a GPU.
+        products: Type of the factors of matrix products: float32; or bfloat16, with float32 sums, for the tensor cores
+            of a GPU (a CPU is slower so). Norms, target cosines, margins and reductions are float32 either way.
+        kernel: plain torch; or triton, which on a GPU fuses product, margin and reduction wherever it can (one center
+            a class, a softmax), keeps nothing for the backward pass, and takes the pairs of the batch likewise.
     """
 
     chunk: int | None = None
     keep_mib: float | None = None
+    products: Precision = "float32"
+    kernel: Kernel = "plain"
 
     def __post_init__(self) -> None:
         if self.chunk is not None and self.chunk < 1:
             raise ConfigError(f"streaming.chunk must be >= 1 classes, or null to choose; got {self.chunk}.")
         if self.keep_mib is not None and not self.keep_mib >= 0:
             raise ConfigError(f"streaming.keep_mib must be >= 0 MiB (0 keeps nothing), got {self.keep_mib}.")
+        for name, value, allowed in ("products", self.products, Precision), ("kernel", self.kernel, Kernel):
+            if value not in get_args(allowed):
+                raise ConfigError(f"streaming.{name} must be one of {', '.join(get_args(allowed))}; got {value!r}.")
 
     def columns(self, rows: int, device: torch.device) -> int:
         """Columns of a block with so many rows."""

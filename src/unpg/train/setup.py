@@ -117,6 +117,9 @@ def prepare(config: TrainConfig) -> Setup:
 
 def _loss(config: TrainConfig, num_classes: int, dim: int, steps_per_epoch: int) -> PairLoss | SumLoss:
     loss: PairLoss | SumLoss = _build(LOSSES, config.loss, num_classes=num_classes, dim=dim)
+    for module in loss.modules():
+        if isinstance(module, ClassPairs | FeaturePairs):
+            module.streaming = config.streaming
     options = config.unpg
     if options is not None:
         if not isinstance(loss, PairLoss) or not isinstance(loss.pairs, ClassPairs):
@@ -137,9 +140,6 @@ def _loss(config: TrainConfig, num_classes: int, dim: int, steps_per_epoch: int)
         rule = options.rule(steps_per_epoch)
         later = rule if options.memory is None or options.memory.weight is None else options.memory.weight
         loss = unpg(loss, scope=options.scope, weight=rule, keep=options.filter(), memory=memory, memory_weight=later)
-    for module in loss.modules():
-        if isinstance(module, ClassPairs | FeaturePairs):
-            module.streaming = config.streaming
     return loss
 
 

@@ -329,3 +329,42 @@ def test_linear_cross_entropy_agrees_at_margin_zero():
         strict=True,
     ):  # fmt: skip
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("streaming", [Streaming(products="bfloat16"), Streaming(4, 0, "bfloat16")])
+def test_rounded_products_round_nothing_else(streaming):
+    """bfloat16 factors with float32 sums: near the exact value of the rounded factors, and no farther from the truth
+    than a plain bfloat16 product is."""
+    truth, rows, weights, labels = class_set(dtype=torch.float32, b=40, classes=300, d=64)
+    s = 64.0
+    expected = truth.logsumexp(s)
+    exact = torch.autograd.grad(expected.sum(), (rows, weights))
+    near = ClassSet(rows, weights, labels, streaming=streaming)
+    value = near.logsumexp(s)
+    ours = torch.autograd.grad(value.sum(), (rows, weights))
+    norms = weights.norm(dim=1, keepdim=True)
+    cosines = (rows.bfloat16() @ weights.bfloat16().T).float() / norms.T  # the product itself rounded, too
+    own = labels[:, None] == torch.arange(300)
+    plain = (s * cosines).masked_fill(own, -torch.inf).logsumexp(dim=1)
+    naive = torch.autograd.grad(plain.sum(), (rows, weights))
+
+    def off(a, b):
+        return float(((a - b).norm() / b.norm()).detach())
+
+    assert off(value, expected) < off(plain, expected)
+    rounded = rows.detach().bfloat16().double() @ weights.detach().bfloat16().double().T / norms.T
+    wide = (s * rounded).masked_fill(own, -torch.inf).logsumexp(dim=1)
+    assert off(value.detach().double(), wide) < 1e-6
+    for a, b, c in zip(ours, naive, exact, strict=True):
+        assert off(a, c) < off(b, c) + 1e-3
+    own_value = OwnClassSet(near).values  # the target cosine is not rounded
+    torch.testing.assert_close(own_value, OwnClassSet(truth).values, rtol=0, atol=0)
+
+
+def test_kernels_that_are_not_there_are_named():
+    classes, *_ = class_set(dtype=torch.float32, streaming=Streaming(kernel="triton"))
+    with pytest.raises(ConfigError, match=r"need Triton.*streaming.kernel: plain"):
+        classes.logsumexp(1.0)
+    for bad in ({"kernel": "cuda"}, {"products": "float16"}):
+        with pytest.raises(ConfigError, match=next(iter(bad))):
+            Streaming(**bad)

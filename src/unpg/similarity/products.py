@@ -1,0 +1,28 @@
+"""Matrix products whose operands may be rounded while their sums are not."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["Precision", "rounded", "wide_product"]
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def rounded(x: Tensor, precision: Precision) -> Tensor:
+    """The operand of a product: as it is, or in bfloat16. float64 is left alone, for tests of the gradient."""
+    return x.bfloat16() if precision == "bfloat16" and x.dtype == torch.float32 else x
+
+
+def wide_product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` outside autocast, with float32 sums and a float32 result for bfloat16 operands.
+
+    A CPU has no such product for two dimensions; there the operands are widened, which is exact and not fast.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        if a.dtype != torch.bfloat16:
+            return a @ b
+        if not a.is_cuda:
+            return a.float() @ b.float()
+        return torch.mm(a, b, out_dtype=torch.float32)
