@@ -31,12 +31,15 @@ class Registry(Generic[T]):
         """Decorator: make the part known as ``name``. A name is given once.
 
         Raises:
-            ConfigError: The name is taken by another part.
+            ConfigError: The name is taken by another part; or the part has a setting called ``kind``, which in a recipe
+                is the part's own name.
         """
 
         def keep(part: Part) -> Part:
             if self._parts.get(name, part) is not part:
                 raise ConfigError(f"The {self.axis} name {name!r} is taken by {self._parts[name]!r}; choose another.")
+            if "kind" in inspect.signature(part).parameters:
+                raise ConfigError(f"The {self.axis} {name!r} has a setting called kind, the name of parts; rename it.")
             self._parts[name] = cast(T, part)
             return part
 

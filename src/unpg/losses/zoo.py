@@ -191,7 +191,7 @@ def elasticface(
     num_classes: int,
     dim: int,
     s: float = 64.0,
-    kind: Literal["arc", "cos"] = "arc",
+    form: Literal["arc", "cos"] = "arc",
     m: float | None = None,
     sigma: float | None = None,
     sort: bool = False,
@@ -203,9 +203,9 @@ def elasticface(
 
     Source: Boutros et al. 2022, arXiv 2109.09416 (ElasticFace, and sorted ElasticFace+).
     """
-    m = (0.5 if kind == "arc" else 0.35) if m is None else m
-    sigma = (0.05 if not sort else 0.0175 if kind == "arc" else 0.025) if sigma is None else sigma
-    return _classes(num_classes, dim, Elastic(kind, m, sigma, sort, seed=seed), Softmax(s))
+    m = (0.5 if form == "arc" else 0.35) if m is None else m
+    sigma = (0.05 if not sort else 0.0175 if form == "arc" else 0.025) if sigma is None else sigma
+    return _classes(num_classes, dim, Elastic(form, m, sigma, sort, seed=seed), Softmax(s))
 
 
 @LOSSES.register("subcenter-arcface")

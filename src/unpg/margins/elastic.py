@@ -15,7 +15,7 @@ from unpg.transforms.counter import uniform
 
 __all__ = ["Elastic"]
 
-Kind = Literal["arc", "cos"]
+Form = Literal["arc", "cos"]
 
 
 @MARGINS.register("elastic")
@@ -27,7 +27,7 @@ class Elastic(nn.Module, Margin):
     what was drawn before. Without sample ids the place in the batch stands in, without steps a counter of calls.
 
     Args:
-        kind: ``arc``: ``cos(theta + m)``, m in radians; ``cos``: ``cos theta - m``.
+        form: ``arc``: ``cos(theta + m)``, m in radians; ``cos``: ``cos theta - m``.
         m: Mean of the margin.
         sigma: Its standard deviation.
         sort: ElasticFace+: the larger draws of the batch go to the samples farther from their class.
@@ -37,7 +37,7 @@ class Elastic(nn.Module, Margin):
 
     def __init__(
         self,
-        kind: Kind = "arc",
+        form: Form = "arc",
         m: float = 0.5,
         sigma: float = 0.05,
         sort: bool = False,
@@ -45,13 +45,13 @@ class Elastic(nn.Module, Margin):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_choice("Elastic.kind", kind, Kind)
+        check_choice("Elastic.form", form, Form)
         check_choice("Elastic.tail", tail, Tail)
-        if not 0 <= m <= (math.pi if kind == "arc" else 2) or not 0 <= sigma < math.inf:
+        if not 0 <= m <= (math.pi if form == "arc" else 2) or not 0 <= sigma < math.inf:
             raise ConfigError(
                 f"Elastic needs m in [0, pi] (arc, radians) or [0, 2] (cos), and sigma >= 0; got {m} and {sigma}."
             )
-        self.kind, self.m, self.sigma, self.sort, self.tail, self.seed = kind, m, sigma, sort, tail, seed
+        self.form, self.m, self.sigma, self.sort, self.tail, self.seed = form, m, sigma, sort, tail, seed
         self.calls = 0
 
     def for_batch(self, anchors: Anchors, target: Tensor | None) -> Margin:
@@ -67,7 +67,7 @@ class Elastic(nn.Module, Margin):
             drawn = drawn + self.sigma * self._normal(anchors).to(drawn.dtype)
             if self.sort and target is not None:
                 drawn = self.assign(drawn, target)
-        return _Drawn(self.kind, drawn, self.tail)
+        return _Drawn(self.form, drawn, self.tail)
 
     def _normal(self, anchors: Anchors) -> Tensor:
         """(b, 1) standard normal numbers."""
@@ -96,17 +96,17 @@ class Elastic(nn.Module, Margin):
 
     def extra_repr(self) -> str:
         """Settings, for ``repr``."""
-        return f"kind={self.kind!r}, m={self.m}, sigma={self.sigma}, sort={self.sort}"
+        return f"form={self.form!r}, m={self.m}, sigma={self.sigma}, sort={self.sort}"
 
 
 @dataclass(frozen=True, eq=False)
 class _Drawn(Margin):
-    kind: Kind
+    form: Form
     m: Tensor  # (b, 1)
     tail: Tail
 
     def positive(self, cosine: Tensor, anchors: Anchors) -> Tensor:
-        return add_angle(cosine, self.m, self.tail) if self.kind == "arc" else cosine - self.m
+        return add_angle(cosine, self.m, self.tail) if self.form == "arc" else cosine - self.m
 
     def statistics(self, anchors: Anchors) -> dict[str, Tensor]:
         return {"margin/mean": self.m.mean()}

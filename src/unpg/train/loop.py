@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,6 +22,7 @@ from unpg.errors import ConfigError, UnpgError
 from unpg.evaluate import Result, embedder, save_results
 from unpg.export import save_model
 from unpg.losses import LossOutput, PairLoss, SumLoss, effective_rank
+from unpg.pairs import ClassPairs, FeaturePairs
 from unpg.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from unpg.train.config import TrainConfig
 from unpg.train.faults import write_faults
@@ -353,6 +355,22 @@ def _write_picture(run: Path, trainer: _Trainer, results: list[Result]) -> None:
     (run / "similarities.json").write_text(json.dumps(finite(picture)) + "\n", encoding="utf-8")
 
 
+def _few_positives(setup: Setup) -> str | None:
+    """A warning, if a loss over the pairs of a batch will find next to no positive pairs there."""
+    weightless = not any(isinstance(module, ClassPairs | FeaturePairs) for module in setup.loss.modules())
+    if setup.config.sampler.kind != "uniform" or not weightless:
+        return None
+    _, images = np.unique(setup.images.labels, return_counts=True)
+    batch, n = setup.config.sampler.batch_size, images.sum()
+    positives = (batch - 1) * float((images * (images - 1)).sum()) / max(n * (n - 1), 1)
+    if positives >= 1:
+        return None
+    return (
+        f"{setup.config.loss['kind']} compares the images of a batch, and of {batch} images drawn evenly one has "
+        f"{positives:.2f} others of its person on average. Set sampler.kind: pk."
+    )
+
+
 def _say_setup(console: Console, setup: Setup) -> None:
     config = setup.config
     parameters = sum(p.numel() for p in setup.model.backbone.parameters())
@@ -364,3 +382,6 @@ def _say_setup(console: Console, setup: Setup) -> None:
         f"training  {config.epochs} epochs x {setup.steps_per_epoch} steps of {config.sampler.batch_size} images on "
         f"{setup.device}, {config.precision}"
     )
+    warning = _few_positives(setup)
+    if warning is not None:
+        console.print(f"[bold]Warning:[/bold] {warning}")

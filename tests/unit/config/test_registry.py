@@ -46,3 +46,14 @@ def test_a_name_is_given_once():
 def test_did_you_mean_without_a_near_name():
     assert did_you_mean("zzz", ["a", "b"]) == " Known: a, b."
     assert did_you_mean("zzz", []) == " Known: (none)."
+
+
+def test_no_setting_may_be_called_as_parts_are():
+    with pytest.raises(ConfigError, match="setting called kind"):
+        Registry("thing").register("box")(lambda kind: kind)
+
+
+def test_given_values_that_a_part_does_not_take_are_left_out():
+    parts = Registry("thing")
+    parts.register("plain")(lambda width: width)
+    assert parts.build("plain", {"width": 3}, given=1) == 3

@@ -64,12 +64,12 @@ ZOO = {
         lambda x, y, w: {"s": S, "m": 0.3, "t": slow.curricularface_t(x, y.tolist(), w)},
     ),
     "elasticface": (
-        "elasticface", {"s": S, "kind": "arc", "sigma": 0.2}, slow.elasticface,
-        lambda *b: {"s": S, "kind": "arc", "margins": elastic_margins(*b, kind="arc", m=0.5, sigma=0.2)},
+        "elasticface", {"s": S, "form": "arc", "sigma": 0.2}, slow.elasticface,
+        lambda *b: {"s": S, "kind": "arc", "margins": elastic_margins(*b, form="arc", m=0.5, sigma=0.2)},
     ),
     "elasticface-sorted": (
-        "elasticface", {"s": S, "kind": "cos", "sigma": 0.2, "sort": True}, slow.elasticface,
-        lambda *b: {"s": S, "kind": "cos", "margins": elastic_margins(*b, kind="cos", m=0.35, sigma=0.2, sort=True)},
+        "elasticface", {"s": S, "form": "cos", "sigma": 0.2, "sort": True}, slow.elasticface,
+        lambda *b: {"s": S, "kind": "cos", "margins": elastic_margins(*b, form="cos", m=0.35, sigma=0.2, sort=True)},
     ),
     "sphereface": ("sphereface", {}, slow.sphereface, {"lam": slow.sphereface_lambda(4)}),
     "sphereface-late": ("sphereface", {"anneal": False}, slow.sphereface, {"lam": 0.0}),

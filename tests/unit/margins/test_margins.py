@@ -274,7 +274,7 @@ def test_elastic_gives_the_hardest_the_largest():
         (lambda: Quality(momentum=0.0), "momentum"),
         (lambda: MARGINS["curricular"](m=4.0), "radians"),
         (lambda: MARGINS["curricular"]().for_batch(anchors(torch.ones(1, 1)), None), "ClassPairs"),
-        (lambda: Elastic(kind="sine"), "arc, cos"),
+        (lambda: Elastic(form="sine"), "arc, cos"),
         (lambda: Elastic(sigma=-1.0), "sigma"),
         (lambda: Elastic(sort=True).for_batch(anchors(torch.ones(1, 1)), None), "ClassPairs"),
         (lambda: Lifted(t=0.5), "t >= 1"),

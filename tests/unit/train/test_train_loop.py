@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.console import Console
 from unpg.config import from_dict, read_yaml
 from unpg.errors import ConfigError, DataError
 from unpg.export import load_model
-from unpg.losses import PairLoss
+from unpg.losses import LOSSES, PairLoss
 from unpg.train import TrainConfig, loop, train
 from unpg.train.checkpoint import latest_checkpoint
 from unpg.train.loop import TrainingError
@@ -66,6 +67,61 @@ def test_magface_with_unpg_trains(tiny, tmp_path):
     steps = events(tmp_path / "run", "step")
     assert steps[-1]["loss"] < steps[0]["loss"]
     assert 0 <= steps[-1]["statistics"]["norm/clamped"] <= 1
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LOSSES if kind not in ("cosface", "magface")])
+def test_every_loss_trains_from_a_recipe(tiny, tmp_path, kind):
+    """By name, with the scale of a small problem, in chunks; the run leaves its picture."""
+    settings = {"kind": kind} | ({"s": 16} if "s" in LOSSES.settings(kind) else {})
+    pk = {"kind": "pk", "batch_size": 16, "images_per_identity": 4}
+    train(tiny(loss=settings, epochs=1, sampler=pk, streaming={"chunk": 3, "keep_mib": 0}), tmp_path / "run")
+    step = events(tmp_path / "run", "step")[-1]
+    assert np.isfinite(step["loss"])
+    assert step["statistics"]["units"] > 0
+    assert sum(json.loads((tmp_path / "run" / "similarities.json").read_text())["counts"]["positives"]) > 0
+
+
+def test_a_loss_without_class_weights_learns(tiny, tmp_path):
+    pk = {"kind": "pk", "batch_size": 16, "images_per_identity": 4}
+    options = {"hold_out": 0.25, "evaluation": {"benchmarks": ["held-out"]}, "optim": {"lr": 0.02}}
+    trained = train(tiny(loss={"kind": "infonce"}, sampler=pk, epochs=6, **options), tmp_path / "run")
+    steps = events(tmp_path / "run", "step")
+    assert steps[-1]["loss"] < 0.7 * steps[0]["loss"]
+    assert trained.summary.results["held-out"]["auc"] > 0.9
+
+
+def test_few_positives_are_said(tiny, tmp_path):
+    out = io.StringIO()
+    few = tiny(loss={"kind": "triplet"}, sampler={"batch_size": 8}, epochs=1)
+    train(few, tmp_path / "run", console=Console(file=out, width=200))
+    assert "0.78 others of its person on average. Set sampler.kind: pk" in out.getvalue()
+    for name, fine in ("enough", {"loss": {"kind": "triplet"}}), ("classes", {"sampler": {"batch_size": 8}}):
+        out = io.StringIO()
+        train(tiny(epochs=1, **fine), tmp_path / name, console=Console(file=out))
+        assert "Warning" not in out.getvalue()
+
+
+def test_a_memory_resumes_exactly(tiny, tmp_path, monkeypatch):
+    """The queue, its place and the batch that waits are part of the checkpoint."""
+    memory = {"size": 24, "start_epoch": 0.5, "weight": 0.5, "follow": True}
+    config = tiny(unpg={"weight": 1.0, "memory": memory}, checkpoint_epochs=0.75)
+    train(config, tmp_path / "whole")
+    save = loop._Trainer.save
+
+    def killed(self):
+        save(self)
+        if self.step == 6:
+            raise _Killed
+
+    monkeypatch.setattr(loop._Trainer, "save", killed)
+    with pytest.raises(_Killed):
+        train(config, tmp_path / "cut")
+    monkeypatch.setattr(loop._Trainer, "save", save)
+    train(config, tmp_path / "cut", resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    kept = [e["statistics"]["memory/kept"] for e in events(tmp_path / "whole", "step")]
+    assert kept[0] == 0
+    assert kept[-1] > 0
 
 
 class _Killed(Exception):
@@ -233,6 +289,11 @@ def test_settings_that_contradict(tiny, changes, message):
     [
         ({"loss": {"kind": "cosface", "margin": 1}}, "no setting 'margin'"),
         ({"loss": {"kind": "cosface", "num_classes": 8}}, "not set by hand"),
+        ({"loss": {"kind": "triplet"}, "unpg": UNPG}, "loss.kind triplet is none.*unpg: null"),
+        ({"loss": {"kind": "mixface"}, "unpg": UNPG}, "loss.kind mixface is none"),
+        ({"loss": {"kind": "sphereface"}, "unpg": UNPG}, 'scope="anchor"'),
+        ({"loss": {"kind": "triplet", "mining": "easy"}}, "all, hard, semihard"),
+        ({"streaming": {"kernel": "triton"}}, "need Triton"),
         ({"backbone": {"kind": "resnet"}}, "No backbone is called 'resnet'"),
         ({"data": {"kind": "foldr"}}, "Did you mean 'folder'"),
         ({"device": "cuda:0"}, "no GPU here"),
