@@ -17,7 +17,7 @@ from torch import Tensor
 from unpg.errors import DataError, ShapeError
 from unpg.evaluate.curves import Roc
 
-__all__ = ["RESOLUTION", "AllPairs", "all_pairs", "unit_rows"]
+__all__ = ["RESOLUTION", "AllPairs", "all_pairs", "full_precision", "rounded", "unit_rows"]
 
 RESOLUTION = 2**-20
 """Cosines are rounded to multiples of this (9.5e-7), the order of a float32 dot product's own rounding error.
@@ -84,7 +84,7 @@ def all_pairs(
     x = rows[order].to(device)
     everyone = torch.zeros(_BINS, dtype=torch.int64, device=device)
     genuine = torch.zeros_like(everyone)
-    with torch.inference_mode(), _full_precision():
+    with torch.inference_mode(), full_precision():
         for a in range(0, len(x), block_rows):
             b = min(a + block_rows, len(x))
             near = int(torch.searchsorted(identity, identity[b - 1 : b], right=True))
@@ -133,6 +133,11 @@ def unit_rows(embeddings: ArrayLike | Tensor) -> Tensor:
     return unit.to(torch.float32)
 
 
+def rounded(cosines: Tensor) -> Tensor:
+    """Cosines as multiples of :data:`RESOLUTION`, in place: what is closer than rounding error is tied."""
+    return cosines.mul_(_STEPS).round_().div_(_STEPS)
+
+
 def _bins(cosines: Tensor) -> Tensor:
     steps: Tensor = cosines.mul_(_STEPS).round_().clamp_(-_STEPS, _STEPS).to(torch.int32)
     return steps.add_(_STEPS)
@@ -145,7 +150,7 @@ def _coarse(fine: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
+def full_precision() -> Iterator[None]:
     """No TF32 or bfloat16 products: a training run may have allowed them, and they carry three decimals."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
