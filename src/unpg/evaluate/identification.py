@@ -201,7 +201,7 @@ def with_distractors(
     ranks: Sequence[int] = (1, 5, 10),
     targets: Sequence[float] = (1e-6,),
     device: torch.device | str = "cpu",
-    block: int = 8192,
+    block: int = 2048,
 ) -> DistractorResult:
     """MegaFace, challenge 1: each probe image among all distractors and one other image of its subject.
 
@@ -231,17 +231,18 @@ def with_distractors(
     wanted = [allowed_errors(total, t) + 1 for t in targets if 1 / total <= t]
     hardest = min(max(wanted, default=1), total)
     x, y, mine = x.to(device), y.to(device), mine.to(device)
-    best = x.new_full((len(x), 0), 0)
-    tail = x.new_zeros(0)
+    best = x.new_full((len(x), most), -torch.inf)
+    tail = x.new_full((hardest,), -torch.inf)
     with torch.inference_mode(), full_precision():
         for start in range(0, len(y), block):
             scores = x @ y[start : start + block].T
-            best = torch.cat([best, scores.topk(min(most, scores.shape[1]), dim=1).values], dim=1)
-            best = best.topk(min(most, best.shape[1]), dim=1).values
-            high = scores.flatten()
-            if len(tail) == hardest:
-                high = high[high > tail[-1]]  # the rest cannot be among the hardest
-            tail = torch.cat([tail, high]).topk(min(hardest, len(tail) + len(high))).values
+            # One look at the largest of each row tells which rows can change anything: soon few can.
+            largest = scores.amax(dim=1)
+            rows = (largest > best[:, -1]).nonzero().squeeze(1)
+            better = torch.cat([best[rows], scores[rows].topk(min(most, scores.shape[1]), dim=1).values], dim=1)
+            best[rows] = better.topk(most, dim=1).values
+            high = scores[largest > tail[-1]]
+            tail = torch.cat([tail, high[high > tail[-1]]]).topk(hardest).values
         same = (mine[:, None] == mine) & ~torch.eye(len(x), dtype=torch.bool, device=device)
         if not same.any():
             raise DataError("No two probes are of one subject: there is nothing to find among the distractors.")

@@ -48,6 +48,9 @@ POOLINGS: Mapping[str, Pooling] = {
 authors, and of MagFace's ``eval_ijb.py``."""
 
 
+_MANY_PARTNERS = 64  # on average, from which on a product of its own for each template pays
+
+
 @dataclass(frozen=True, eq=False)
 class Templates:
     """Pooled vectors.
@@ -159,15 +162,28 @@ def _weights(pooling: Pooling, scores: ArrayLike | None, n: int) -> Tensor | Non
 
 
 def template_scores(
-    templates: Templates, first: ArrayLike, second: ArrayLike, *, block: int = 262144
+    templates: Templates, first: ArrayLike, second: ArrayLike, *, block: int = 65536
 ) -> NDArray[np.float32]:
-    """Cosines (p,) of pairs of template ids, as multiples of the resolution at which ties are ties."""
+    """Cosines (p,) of pairs of template ids, as multiples of the resolution at which ties are ties.
+
+    Where a template has many partners, they are multiplied with it at once; ``block`` pairs at a time otherwise.
+    """
     a, b = (torch.from_numpy(templates.rows(ids)) for ids in (first, second))
     if a.shape != b.shape:
         raise ShapeError(f"Pairs need two templates each; got {len(a):,} first and {len(b):,} second ones.")
     x, scores = torch.from_numpy(templates.vectors), torch.empty(len(a))
     with torch.inference_mode(), full_precision():
-        for start in range(0, len(a), block):
-            part = slice(start, start + block)
-            scores[part] = rounded((x[a[part]] * x[b[part]]).sum(dim=1))
+        order = torch.argsort(a, stable=True)
+        partners, found = b[order], torch.empty(len(a))
+        counts = torch.bincount(a, minlength=len(x))
+        if len(a) >= _MANY_PARTNERS * int((counts > 0).sum()):
+            start = 0
+            for row, count in enumerate(counts.tolist()):
+                torch.mv(x[partners[start : start + count]], x[row], out=found[start : start + count])
+                start += count
+        else:
+            for start in range(0, len(a), block):
+                part = slice(start, start + block)
+                found[part] = (x[a[order[part]]] * x[partners[part]]).sum(dim=1)
+        scores[order] = rounded(found)
     return scores.numpy()

@@ -164,3 +164,16 @@ def test_discard_curve_is_the_loop():
         assert share == pytest.approx(np.mean(good < level))
         assert rate == pytest.approx(np.mean(rest < curve.threshold))
     assert len(curve.discarded) == len(np.unique(good))
+
+
+def test_many_partners_and_few_give_the_same_scores(monkeypatch):
+    x, templates, media, _ = images(200)
+    found = pool(x, templates, media)
+    rng = np.random.default_rng(0)
+    first, second = rng.choice(found.ids, (2, 500))
+    many = template_scores(found, first, second)
+    monkeypatch.setattr("unpg.evaluate.templates._MANY_PARTNERS", 10**9)
+    few = template_scores(found, first, second, block=7)
+    np.testing.assert_allclose(many, few, atol=2e-6)
+    rows = [(found.rows([a])[0], found.rows([b])[0]) for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(many, [found.vectors[a] @ found.vectors[b] for a, b in rows], atol=2e-6)
