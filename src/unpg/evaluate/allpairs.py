@@ -28,6 +28,7 @@ They are tied, and ties count against the model.
 
 _STEPS = round(1 / RESOLUTION)
 _BINS = 2 * _STEPS + 1
+_ROWS_AT_ONCE = 8192  # in float64
 _COARSE = 512  # fine bins in one bin of the histogram for pictures, 2^-11 wide
 
 
@@ -120,17 +121,21 @@ def unit_rows(embeddings: ArrayLike | Tensor) -> Tensor:
     x = embeddings.detach().cpu() if isinstance(embeddings, Tensor) else torch.as_tensor(np.asarray(embeddings))
     if x.ndim != 2 or not x.shape[0] or not x.shape[1]:
         raise ShapeError(f"embeddings must be (n, d) with n, d >= 1; got shape {tuple(x.shape)}.")
-    x = x.to(torch.float64)
-    bad = (~torch.isfinite(x).all(dim=1)).nonzero().flatten()
-    if len(bad):
+    unit = torch.empty(x.shape, dtype=torch.float32)
+    bad = torch.zeros(len(x), dtype=torch.bool)
+    for start in range(0, len(x), _ROWS_AT_ONCE):
+        part = x[start : start + _ROWS_AT_ONCE].to(torch.float64)
+        # Scaled first, so that very large and very small rows neither overflow nor vanish when squared.
+        largest = part.abs().amax(dim=1, keepdim=True)
+        bad[start : start + _ROWS_AT_ONCE] = ~torch.isfinite(largest.squeeze(1))  # of NaN the largest is NaN
+        part = part / largest.clamp(min=torch.finfo(torch.float64).tiny)
+        unit[start : start + _ROWS_AT_ONCE] = part / part.norm(dim=1, keepdim=True).clamp(min=0.5)
+    if bad.any():
         raise DataError(
-            f"{len(bad):,} of {len(x):,} embeddings hold NaN or infinity; the first is row {int(bad[0])}. "
-            "The model diverged, or its preprocessing does not fit."
+            f"{int(bad.sum()):,} of {len(x):,} embeddings hold NaN or infinity; the first is row "
+            f"{int(bad.nonzero()[0])}. The model diverged, or its preprocessing does not fit."
         )
-    # Scaled first, so that very large and very small rows neither overflow nor vanish when squared.
-    x = x / x.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-    unit: Tensor = x / x.norm(dim=1, keepdim=True).clamp(min=0.5)
-    return unit.to(torch.float32)
+    return unit
 
 
 def rounded(cosines: Tensor) -> Tensor:
