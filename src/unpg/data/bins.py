@@ -24,11 +24,10 @@ from numpy.typing import NDArray
 
 from unpg.data.decode import decode, require_size
 from unpg.data.image_set import set_digest
+from unpg.data.pairs import even_folds
 from unpg.errors import DataError
 
 __all__ = ["BinImages", "BinPairs", "read_bin", "write_bin"]
-
-FOLDS = 10
 
 
 class BinImages:
@@ -98,9 +97,7 @@ class BinPairs:
         places = [number.setdefault(content, len(number)) for content in contents]
         self.pairs: NDArray[np.int64] = np.array(places, dtype=np.int64).reshape(-1, 2)
         self.images = BinImages(str(path), list(number))
-        n = len(self.same)
-        sizes = [n // FOLDS + (fold < n % FOLDS) for fold in range(FOLDS)] if n >= FOLDS else [n]
-        self.folds: NDArray[np.int64] = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
+        self.folds = even_folds(len(self.same))
 
 
 def read_bin(path: str | PathLike[str]) -> tuple[list[bytes], NDArray[np.bool_]]:
