@@ -94,6 +94,11 @@ def test_what_may_be_absent(folder):
         ("ijbc_name_5pts_score.txt", "1.jpg" + " 1" * 10 + "\n", r"5pts_score.txt, line 1: expected '<image> <x1>"),
         ("ijbc_name_5pts_score.txt", "1.jpg" + " 1" * 10 + " nan\n", r"line 1: expected a number, got b'nan'"),
         ("ijbc_name_5pts_score.txt", "\n1.jpg 1 x" + " 1" * 9, r"line 2: expected a number, got b'x'"),
+        (
+            "ijbc_name_5pts_score.txt",
+            "1.jpg" + " 1" * 11 + "\n2.jpg x" + " 1" * 10,
+            r"line 2: expected a number, got b'x'",
+        ),
         ("ijbc_name_5pts_score.txt", "1.jpg 1 " + "1" * 90 + " 1" * 9, r"line 1: expected a number"),
         ("ijbc_name_5pts_score.txt", "1.jpg" + " 1" * 11 + "\n", r"lists 5 images, but .*5pts_score.txt 1; "),
         ("ijbc_name_5pts_score.txt", "2.jpg" + " 1" * 11 + "\n", r"image 1 is '2.jpg', but '1.jpg' in "),
