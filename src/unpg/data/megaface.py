@@ -175,7 +175,7 @@ def write_feature_list(file: AnyPath, paths: Sequence[str], people: Sequence[str
 
 
 def read_facescrub_noises(file: AnyPath) -> list[str]:
-    """insightface's ``facescrub_noises.txt``: file names such as ``Name_123.png``, one a line; ``#`` begins a comment.
+    """The ``facescrub_noises.txt`` of insightface: file names as ``Name_1.png``; ``#`` begins a comment.
 
     Raises:
         DataError: It cannot be read, a line has a folder or tab in it (with its number), or nothing is listed.
@@ -189,7 +189,7 @@ def read_facescrub_noises(file: AnyPath) -> list[str]:
 
 
 def read_megaface_noises(file: AnyPath) -> list[str]:
-    """insightface's ``megaface_noises.txt``: lines ``<path>`` or ``<number> <tab> <path>``; ``#`` begins a comment.
+    """The ``megaface_noises.txt`` of insightface: ``<path>`` or ``<number> <tab> <path>``; ``#`` begins a comment.
 
     A path is ``<folder>/<folder>/<file>``, as in the devkit's lists.
 

@@ -364,4 +364,4 @@ def read_lines(file: AnyPath) -> list[str]:
     try:
         return Path(file).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The pair list {file} cannot be read: {error}.") from error
+        raise DataError(f"The list {file} cannot be read: {error}.") from error
