@@ -96,7 +96,7 @@ def test_what_may_be_absent(folder):
         ("ijbc_name_5pts_score.txt", "\n1.jpg 1 x" + " 1" * 9, r"line 2: expected a number, got b'x'"),
         (
             "ijbc_name_5pts_score.txt",
-            "1.jpg" + " 1" * 11 + "\n2.jpg x" + " 1" * 10,
+            "1.jpg" + " 1" * 11 + "\n2.jpg x" + " 1" * 10 + "\n",
             r"line 2: expected a number, got b'x'",
         ),
         ("ijbc_name_5pts_score.txt", "1.jpg 1 " + "1" * 90 + " 1" * 9, r"line 1: expected a number"),
