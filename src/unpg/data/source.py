@@ -9,8 +9,10 @@ from unpg.data.image_set import ImageSet
 from unpg.data.joined import JoinedSet
 from unpg.data.kface import KFaceSet
 from unpg.data.listed import csv_set, list_set
+from unpg.data.lmdb_set import LmdbSet
 from unpg.data.parquet import ParquetSet
 from unpg.data.record_set import RecordSet
+from unpg.data.tar_set import TarSet
 from unpg.errors import ConfigError
 from unpg.registry import Registry
 
@@ -54,6 +56,18 @@ def parquet(
 ) -> ImageSet:
     """A Parquet file of images or paths: :class:`unpg.data.parquet.ParquetSet`."""
     return ParquetSet(path, root, image_column=image_column, identity_column=identity_column)
+
+
+@SOURCES.register("lmdb")
+def lmdb(path: str) -> ImageSet:
+    """An LMDB of images and labels: :class:`unpg.data.lmdb_set.LmdbSet`."""
+    return LmdbSet(path)
+
+
+@SOURCES.register("webdataset")
+def webdataset(path: str, label_key: str = "label") -> ImageSet:
+    """WebDataset's tar shards: :class:`unpg.data.tar_set.TarSet`."""
+    return TarSet(path, label_key)
 
 
 @SOURCES.register("kface")
