@@ -79,7 +79,7 @@ class TarSet:
             )
         self._places: NDArray[np.int64] = np.array(places, dtype=np.int64)
         self.labels, self.identities = dense_labels(people)
-        self.image_size, self._like = first_size(len(self), self._decoded, self.name, self.path)
+        self.image_size, self._like = first_size(len(self), self._decoded, self._described, self.path)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -92,7 +92,7 @@ class TarSet:
 
     def content(self, i: int) -> bytes:
         """The image file of image ``i``, untouched."""
-        shard, _, begin, size = (int(value) for value in self._places[i])
+        shard, _, begin, size = self._places[i].tolist()
         return self._map(shard)[begin : begin + size]
 
     def read(self, i: int) -> NDArray[np.uint8]:
@@ -102,7 +102,7 @@ class TarSet:
             DataError: It cannot be read.
             SizeError: It is not of the size of the set's first readable image.
         """
-        return require_size(self._decoded(i), self.image_size, self.name(i), self._like)
+        return require_size(self._decoded(i), self.image_size, self._described(i), self._like)
 
     def digest(self) -> str:
         """From places and sizes in the shards, labels and identities, not from where the shards lie."""
@@ -112,7 +112,12 @@ class TarSet:
         return sha.hexdigest()
 
     def _decoded(self, i: int) -> NDArray[np.uint8]:
-        return decode(self.content(i), name=self.name(i))
+        return decode(self.content(i), name=self._described(i))
+
+    def _described(self, i: int) -> str:
+        # Its name would have to be read from the shard for every image.
+        shard, _, begin, _ = self._places[i].tolist()
+        return f"{self.shards[shard]}, byte {begin}"
 
     def _map(self, shard: int) -> mmap.mmap:
         if shard not in self._maps:
