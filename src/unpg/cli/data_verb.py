@@ -21,7 +21,7 @@ def run(arguments: Sequence[str]) -> None:
     """Parse and do one of the four."""
     parser = argparse.ArgumentParser(prog="unpg data", description="Look at, check, convert and split image sets.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    what = "folder of identities, or a .rec, .bin, .csv, .parquet or list (.txt) file"
+    what = "folder of identities, or a .rec, .bin, .csv, .parquet, .tar, LMDB or list (.txt) file"
     for verb, text in (
         ("info", "count images and identities"),
         ("check", "decode every image and list what is wrong; exit status 1 if anything is"),
