@@ -38,6 +38,14 @@ def test_a_stranger_is_near_nobody(sound):
     assert noise.nearest_similarity < 0.6
 
 
+def test_an_image_that_is_only_somewhat_like_another_identity_is_near_nobody(sound):
+    row = sound.image("p40", "p7", name="somewhat")
+    sound.rows[row] = (0.5 * sound.directions[3] + 0.87 * sound.directions[40], *sound.rows[row][1:])
+    (noise,) = audit(sound.side(), LIMITS).label_noise
+    assert (noise.image, noise.verdict, noise.nearest_identity) == ("somewhat", "nobody", "p3")
+    assert 0.3 < noise.nearest_similarity < 0.6
+
+
 def test_of_two_images_that_do_not_fit_both_are_told(sound):
     sound.image("p20", "new")
     sound.image("p21", "new")
