@@ -12,7 +12,7 @@ __all__ = ["VERBS", "main"]
 VERBS = {
     "train": "train a network from a recipe",
     "evaluate": "judge a model on benchmarks",
-    "data": "look at, check, convert and split image sets",
+    "data": "look at, check, convert, split and audit image sets",
     "report": "make one HTML page of runs and results",
     "import": "turn weights of others into a model file",
     "demo": "train CosFace and CosFace + UNPG on synthetic faces and compare them",

@@ -17,7 +17,7 @@ from torch import Tensor
 from unpg.errors import DataError, ShapeError
 from unpg.evaluate.curves import Roc
 
-__all__ = ["RESOLUTION", "AllPairs", "all_pairs", "full_precision", "rounded", "unit_rows"]
+__all__ = ["RESOLUTION", "AllPairs", "PairCounts", "all_pairs", "count_pairs", "full_precision", "rounded", "unit_rows"]
 
 RESOLUTION = 2**-20
 """Cosines are rounded to multiples of this (9.5e-7), the order of a float32 dot product's own rounding error.
@@ -49,6 +49,21 @@ class AllPairs:
     impostor: NDArray[np.int64]
 
 
+@dataclass(frozen=True, eq=False)
+class PairCounts:
+    """How many pairs of a set have each score; unlike :class:`AllPairs` it does not mind one kind missing.
+
+    Attributes:
+        values: (t,) the scores, all multiples of :data:`RESOLUTION` in -1 .. 1, rising.
+        genuine: (t,) int64, pairs of one identity with that score.
+        impostor: (t,) int64, pairs of two identities with that score.
+    """
+
+    values: NDArray[np.float64]
+    genuine: NDArray[np.int64]
+    impostor: NDArray[np.int64]
+
+
 def all_pairs(
     embeddings: ArrayLike | Tensor,
     labels: ArrayLike | Tensor,
@@ -72,6 +87,29 @@ def all_pairs(
     Raises:
         ShapeError: The two do not fit each other.
         DataError: An embedding is not finite, or there is no genuine or no impostor pair.
+    """
+    found = count_pairs(embeddings, labels, device=device, block_rows=block_rows, block_columns=block_columns)
+    g, i = found.genuine, found.impostor
+    if not g.any() or not i.any():
+        who = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+        raise DataError(
+            f"All pairs of a set need two identities, and one with two images; got {len(who)} images of "
+            f"{len(np.unique(who))} identities: {g.sum()} genuine and {i.sum()} impostor pairs."
+        )
+    edges = np.linspace(-1.0, 1.0, 2 * _STEPS // _COARSE + 1)
+    return AllPairs(Roc.from_counts(found.values, g, i), edges, _coarse(g), _coarse(i))
+
+
+def count_pairs(
+    embeddings: ArrayLike | Tensor,
+    labels: ArrayLike | Tensor,
+    *,
+    device: torch.device | str = "cpu",
+    block_rows: int = 1024,
+    block_columns: int = 4096,
+) -> PairCounts:
+    """The histogram behind :func:`all_pairs`; arguments, memory and errors as there, but one kind of pair may be
+    missing.
     """
     rows = unit_rows(embeddings)
     identity = labels.detach().cpu() if isinstance(labels, Tensor) else torch.as_tensor(np.asarray(labels))
@@ -100,15 +138,8 @@ def all_pairs(
                 everyone += torch.bincount(bins[once], minlength=_BINS)
                 genuine += torch.bincount(bins[once & same], minlength=_BINS)
     g = genuine.cpu().numpy()
-    i = everyone.cpu().numpy() - g
-    if not g.any() or not i.any():
-        raise DataError(
-            f"All pairs of a set need two identities, and one with two images; got {len(x)} images of "
-            f"{len(torch.unique(identity))} identities: {g.sum()} genuine and {i.sum()} impostor pairs."
-        )
     values = np.arange(-_STEPS, _STEPS + 1, dtype=np.float64) * RESOLUTION
-    edges = np.linspace(-1.0, 1.0, 2 * _STEPS // _COARSE + 1)
-    return AllPairs(Roc.from_counts(values, g, i), edges, _coarse(g), _coarse(i))
+    return PairCounts(values, g, everyone.cpu().numpy() - g)
 
 
 def unit_rows(embeddings: ArrayLike | Tensor) -> Tensor:
