@@ -121,9 +121,10 @@ class WeightedCurve:
 
     def weighed(self, weights: NDArray[np.int64]) -> Weighed:
         """The operating points under ``weights`` (u,)."""
-        pairs = weights[self.impostor_units[0]]
+        real = weights.astype(np.float64)  # whole numbers still, and sums need no conversion
+        pairs = real[self.impostor_units[0]]
         for units in self.impostor_units[1:]:
-            pairs *= weights[units]
+            pairs *= real[units]
         accepted = _sums(pairs)
         if self.exact < len(pairs):
             assert self.images is not None
@@ -134,7 +135,7 @@ class WeightedCurve:
             rest = accepted[self.exact + 1 :]
             rest[:] = tail + (rest - tail) * ((total - tail) / drawn if drawn else 0.0)
             accepted[-1] = total
-        return Weighed(_sums(weights[self.genuine_units]), accepted, self)
+        return Weighed(_sums(real[self.genuine_units]), accepted, self)
 
 
 class WeightedFolds:
@@ -194,8 +195,9 @@ class WeightedFolds:
         return found
 
 
-def _sums(weights: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(k + 1,) running sums from 0; whole numbers, hence exact up to 2^53."""
-    sums = np.zeros(len(weights) + 1)
+def _sums(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(k + 1,) running sums from 0; of whole numbers, hence exact up to 2^53."""
+    sums = np.empty(len(weights) + 1)
+    sums[0] = 0.0
     np.cumsum(weights, out=sums[1:])
     return sums

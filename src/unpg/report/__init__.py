@@ -2,7 +2,8 @@
 ...])``.
 """
 
+from unpg.report.differences import RunDifference, run_differences
 from unpg.report.page import write_report
 from unpg.report.run import RunData, load_run
 
-__all__ = ["RunData", "load_run", "write_report"]
+__all__ = ["RunData", "RunDifference", "load_run", "run_differences", "write_report"]
