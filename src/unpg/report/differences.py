@@ -1,6 +1,7 @@
 """Which model is better, and how sure that is: paired differences on the benchmarks that both were judged on."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,14 @@ def _notes(differences: Sequence[RunDifference], reasons: Sequence[str]) -> Iter
             f"for the {len(differences)} differences shown (Holm). One training run each: how much another seed would "
             "change is not in the interval."
         )
+        alpha = 1 - differences[0].difference.confidence
+        draws = min(row.difference.replicates for row in differences)
+        # The smallest p that so many draws can give, after the correction of the first of so many questions.
+        if 2 * len(differences) / (draws + 1) > alpha:
+            yield (
+                f"{draws:,} draws are too few to find any of {len(differences)} differences sure: judge again with "
+                f"--replicates {math.ceil(round(2 * len(differences) / alpha, 6))} or more, or show fewer runs."
+            )
     for reason in reasons:
         yield reason if reason.endswith(".") else f"{reason}."
 

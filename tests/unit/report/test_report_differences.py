@@ -89,6 +89,14 @@ def test_decision_is_that_of_the_corrected_p(pair):
     assert {row[-1].text for _, _, rows in table.groups for row in rows} == {"not told apart"}
 
 
+def test_too_few_draws_for_many_differences_are_told(pair):
+    _, runs = pair
+    found, _ = run_differences(runs)  # 100 draws: no p below 2 / 101
+    assert len(found) == 10
+    assert any("--replicates 400 or more" in note for note in difference_tables(found, []).notes)
+    assert not any("--replicates" in note for note in difference_tables(found[:2], []).notes)
+
+
 def test_what_cannot_be_compared_is_named(pair, tmp_path):
     _, (weak, strong) = pair
     judged(tmp_path / "bare", 0.1, None)
