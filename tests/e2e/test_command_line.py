@@ -1,15 +1,23 @@
 """The verbs as a user calls them: train, evaluate, report, import, demo; and what wrong use says."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from PIL import Image
 
+from unpg.backbones import create_backbone
 from unpg.cli.main import VERBS, main
+from unpg.embed import Model
+from unpg.export import save_model
+from unpg.transforms import Preprocessing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,6 +56,7 @@ def test_train_evaluate_report(recipe, patterns, tmp_path, capsys):
     found = json.loads((tmp_path / "r" / "results.json").read_text())["results"][str(patterns)]
     assert found["genuine"] == 8 * 28
     assert found["impostor"] == 28 * 64
+    assert found["intervals"]["refused"].startswith("no intervals from 8 identities")
 
     page = tmp_path / "page.html"
     assert main(["report", str(run), str(tmp_path / "r"), "--out", str(page)]) == 2
@@ -118,6 +127,39 @@ def test_demo_in_small(tmp_path, capsys):
     assert (tmp_path / "demo" / "report.html").stat().st_size > 10_000
     assert main(words) == 2
     assert "not empty" in capsys.readouterr().err
+
+
+def test_paired_difference_of_two_models(tmp_path, capsys):
+    """Two seeds of one untrained network, judged on pairs of drawn pictures, and then by the report."""
+    rng = np.random.default_rng(0)
+    lines = ["path_a,path_b,same,identity_a,identity_b"]
+    for who in range(24):
+        pattern = np.kron(rng.integers(40, 215, (4, 4, 3)), np.ones((8, 8, 1)))
+        for i in range(2):
+            noisy = np.clip(pattern + rng.normal(0, 30, pattern.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(tmp_path / f"{who}-{i}.png")
+        other = (who + 1) % 24
+        lines += [f"{who}-0.png,{who}-1.png,1,{who},{who}", f"{who}-0.png,{other}-1.png,0,{who},{other}"]
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("\n".join(lines) + "\n")
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        shape = {"widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1]}
+        network = create_backbone("small_iresnet", dim=16, input_size=(32, 32), **shape)
+        model = Model(network, Preprocessing(size=(32, 32)), "small_iresnet", shape)
+        save_model(tmp_path / f"m{seed}.safetensors", model)
+        words = ["evaluate", str(tmp_path / f"m{seed}.safetensors"), "--benchmark", str(pairs), "--replicates", "50"]
+        assert main([*words, "--out", str(tmp_path / f"r{seed}")]) == 0
+    assert "95 % intervals: vertex bootstrap by identity" in capsys.readouterr().out
+    page = tmp_path / "page.html"
+    assert main(["report", str(tmp_path / "r1"), str(tmp_path / "r2"), "--out", str(page)]) == 0
+    assert re.search(r"EER: .* points, 95 % interval .* after Holm", capsys.readouterr().out)
+    assert "m2 less m1" in page.read_text()
+    words = ["evaluate", str(tmp_path / "m1.safetensors"), "--benchmark", str(pairs)]
+    assert main([*words, "--intervals", "none"]) == 0
+    assert "interval" not in capsys.readouterr().out
+    assert main([*words, "--replicates", "5"]) == 2
+    assert "40 or more" in capsys.readouterr().err
 
 
 @pytest.mark.data

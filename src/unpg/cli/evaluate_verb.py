@@ -1,8 +1,11 @@
 """``unpg evaluate runs/name --benchmark lfw cfp-fp --flip sum --out results``."""
 
 import argparse
+import dataclasses
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +18,20 @@ from unpg.cli.model_option import open_model, presets
 from unpg.data import ImageSet
 from unpg.embed import FLIPS, Model
 from unpg.embed.memory import keep_freed_memory
-from unpg.evaluate import BASELINES, Benchmark, EmbedFunction, Result, embedder, open_benchmark, save_results
+from unpg.evaluate import (
+    BASELINES,
+    AllPairsBenchmark,
+    AllPairsResult,
+    Benchmark,
+    Bootstrap,
+    EmbedFunction,
+    PairResult,
+    Result,
+    embedder,
+    open_benchmark,
+    save_results,
+)
+from unpg.evaluate.curves import target_name
 from unpg.evaluate.verification import FOLD_RULES
 
 __all__ = ["run"]
@@ -44,6 +60,24 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--baselines", action="store_true", help=f"judge trivial embeddings too: {', '.join(BASELINES)}"
     )
+    parser.add_argument(
+        "--intervals",
+        choices=("bootstrap", "none"),
+        default="bootstrap",
+        help="interval of each figure, by drawing identities; needed for paired differences (default: bootstrap)",
+    )
+    parser.add_argument(
+        "--replicates", type=int, default=Bootstrap.replicates, help="draws of the bootstrap (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--confidence", type=float, default=Bootstrap.confidence, help="of the intervals (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=Bootstrap.seed,
+        help="of the bootstrap; models that are to be compared need the same (default: %(default)s)",
+    )
     parser.add_argument("--out", help="folder for results.json and the scores (default: only print)")
     parser.add_argument("--name", help="what to call the model (default: the file's or folder's name)")
     parser.add_argument("--batch-size", type=int, default=32, help="images at once (default: %(default)s)")
@@ -51,14 +85,19 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     found = parser.parse_args(list(arguments))
     console = Console()
+    settings = None
+    if found.intervals == "bootstrap":
+        settings = Bootstrap(found.replicates, found.confidence, found.seed)
     if found.device == "cpu":
         keep_freed_memory()
     model = open_model(found.model, found.import_as)
     name = found.name or Path(found.model).stem
     benchmarks = [open_benchmark(b, found.data) for b in found.benchmark]
-    rows = {name: [b.run(_embedder(model, found, b, console)) for b in benchmarks]}
+    if settings is not None:
+        benchmarks = [_with_evidence(b) for b in benchmarks]
+    rows = {name: [_judged(b, _embedder(model, found, b, console), settings, console) for b in benchmarks]}
     if found.baselines:
-        rows |= {label: [b.run(BASELINES[label]) for b in benchmarks] for label in BASELINES}
+        rows |= {label: [_judged(b, BASELINES[label], settings, console) for b in benchmarks] for label in BASELINES}
     for i in range(len(benchmarks)):
         _show({label: results[i] for label, results in rows.items()}, found.folds, console)
     if found.out:
@@ -66,6 +105,21 @@ def run(arguments: Sequence[str]) -> None:
             folder = Path(found.out) if label == name else Path(found.out) / label
             save_results(folder, results, model=label, flip=found.flip if label == name else "none")
         console.print(f"Wrote {found.out}")
+
+
+def _with_evidence(benchmark: Benchmark) -> Benchmark:
+    return dataclasses.replace(benchmark, evidence=True) if isinstance(benchmark, AllPairsBenchmark) else benchmark
+
+
+def _judged(benchmark: Benchmark, embed: EmbedFunction, settings: Bootstrap | None, console: Console) -> Result:
+    result = benchmark.run(embed)
+    if settings is None or not isinstance(result, PairResult | AllPairsResult):
+        return result
+    began = time.perf_counter()
+    with console.status(f"drawing identities of {benchmark.name}"):
+        result = result.with_intervals(settings)
+    console.print(f"{benchmark.name}: intervals took {time.perf_counter() - began:.1f} s", highlight=False)
+    return result
 
 
 def _embedder(model: Model, found: argparse.Namespace, benchmark: Benchmark, console: Console) -> EmbedFunction:
@@ -96,15 +150,25 @@ def _show(results: dict[str, Result], folds: str, console: Console) -> None:
         table.add_column(label, justify="right")
     if first.get("accuracy"):
         rates = [found["accuracy"][folds] for found in told.values()]
-        table.add_row(f"accuracy ({folds})", *(f"{100 * r['mean']:.2f} ± {100 * r['std']:.2f}" for r in rates))
+        metric = "accuracy" if folds == "exact" else f"accuracy_{folds.replace('-', '_')}"
+        table.add_row(
+            f"accuracy ({folds})",
+            *(
+                f"{100 * r['mean']:.2f} ± {100 * r['std']:.2f}{_interval(found, metric)}"
+                for r, found in zip(rates, told.values(), strict=True)
+            ),
+        )
     for metric in ("auc", "eer"):
-        table.add_row(metric.upper(), *(f"{100 * found[metric]:.2f}" for found in told.values()))
-    notes = set()
+        cells = [f"{100 * found[metric]:.2f}{_interval(found, metric)}" for found in told.values()]
+        table.add_row(metric.upper(), *cells)
+    notes = {note for found in told.values() for note in _notes(found)}
     for i, point in enumerate(first["tar_at_far"]):
         cells = []
         for found in told.values():
             value, reliable = found["tar_at_far"][i]["value"], found["tar_at_far"][i]["reliable"]
-            cells.append("refused" if value is None else f"{100 * value:.2f}{'' if reliable else ' *'}")
+            mark = "" if reliable else " *"
+            interval = _interval(found, f"tar@far={target_name(point['target'])}")
+            cells.append("refused" if value is None else f"{100 * value:.2f}{mark}{interval}")
             if value is None:
                 notes.add("refused: less than one false accept is expected at this FAR")
             elif not reliable:
@@ -114,3 +178,20 @@ def _show(results: dict[str, Result], folds: str, console: Console) -> None:
     console.print(table)
     for note in sorted(notes):
         console.print(note, highlight=False)
+
+
+def _interval(found: dict[str, Any], metric: str) -> str:
+    interval = found.get("intervals", {}).get("figures", {}).get(metric)
+    if interval is None or interval["low"] is None:
+        return ""
+    return f" [{100 * interval['low']:.2f}, {100 * interval['high']:.2f}]"
+
+
+def _notes(found: dict[str, Any]) -> list[str]:
+    intervals = found.get("intervals")
+    if intervals is None:
+        return []
+    if intervals["refused"]:
+        return [intervals["refused"]]
+    said = f"{100 * intervals['confidence']:.4g} % intervals: {intervals['method']}, {intervals['replicates']:,} draws"
+    return [said, *intervals["notes"]]

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from unpg.report import load_run, write_report
+from unpg.report import load_run, run_differences, write_report
 
 __all__ = ["run"]
 
@@ -26,4 +26,7 @@ def run(arguments: Sequence[str]) -> None:
     runs = [load_run(path, name) for path, name in zip(found.runs, names, strict=True)]
     extra = {"title": found.title} if found.title else {}
     write_report(Path(found.out), runs, figures=found.figures, **extra)
+    differences, _ = run_differences(runs)
+    for difference in differences:
+        print(difference.sentence())
     print(f"Wrote {found.out}")

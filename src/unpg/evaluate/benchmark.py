@@ -65,6 +65,8 @@ class PairBenchmark:
         folds: (n,) int, or None for a list without folds: no accuracy over folds then.
         left_out: Pairs that the list names and that cannot be judged (missing images).
         targets: FARs to report.
+        identities: (f,) int, who each image shows, so that intervals can be drawn by identity; None if the list does
+            not say.
     """
 
     name: str
@@ -74,6 +76,7 @@ class PairBenchmark:
     folds: NDArray[np.integer] | None = None
     left_out: int = 0
     targets: Sequence[float] = PAIR_TARGETS
+    identities: NDArray[np.integer] | None = None
 
     def run(self, embed: EmbedFunction) -> PairResult:
         """Accuracy by both fold rules and by the all-pairs best threshold, AUC, EER, TAR at each FAR."""
@@ -86,6 +89,7 @@ class PairBenchmark:
             self.folds,
             left_out=self.left_out,
             targets=self.targets,
+            identities=self.identities,
         )
 
 
@@ -97,15 +101,18 @@ class AllPairsBenchmark:
         name: Name in tables.
         images: The set; its labels say who is who.
         targets: FARs to report.
+        evidence: Keep what intervals need, at the cost of a second pass over the pairs.
     """
 
     name: str
     images: ImageSet
     targets: Sequence[float] = ALL_PAIRS_TARGETS
+    evidence: bool = False
 
     def run(self, embed: EmbedFunction) -> AllPairsResult:
         """AUC, EER, TAR at each FAR, and the histograms of genuine and impostor cosines."""
-        return judge_all_pairs(self.name, _embedded(self.images, embed), self.images.labels, targets=self.targets)
+        vectors = _embedded(self.images, embed)
+        return judge_all_pairs(self.name, vectors, self.images.labels, targets=self.targets, evidence=self.evidence)
 
 
 def _embedded(images: ImageSet, embed: EmbedFunction) -> NDArray[np.float32]:

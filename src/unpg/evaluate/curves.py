@@ -1,4 +1,4 @@
-"""From scores to operating points: ROC, EER, TAR at a FAR, AUC, and an interval for proportions.
+"""From scores to operating points: ROC, EER, TAR at a FAR, AUC.
 
 Conventions, the same in all protocols here:
 
@@ -8,9 +8,7 @@ Conventions, the same in all protocols here:
 - All rates are fractions in [0, 1], not per cent.
 """
 
-import math
 from dataclasses import asdict, dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,6 @@ __all__ = [
     "check_scores",
     "tally",
     "target_name",
-    "wilson_interval",
 ]
 
 RELIABLE_FALSE_ACCEPTS = 30
@@ -272,31 +269,3 @@ def target_name(target: float) -> str:
     ('1e-3', '2.5e-5')
     """
     return np.format_float_scientific(target, trim="-", exp_digits=1)
-
-
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, within [0, 1].
-
-    It holds for *independent* trials. Pairs that share images or identities are not independent: over all
-    pairs of a set it is far too narrow, and a bootstrap by identity is called for.
-
-    Raises:
-        ConfigError: ``confidence`` is not in (0, 1), or the counts are not 0 <= successes <= trials, trials
-        >= 1.
-
-    Source: E. B. Wilson, JASA 22 (1927), 209-212.
-    """
-    if not 0 < confidence < 1:
-        raise ConfigError(f"confidence must lie in (0, 1); got {confidence}. For 95 % write 0.95.")
-    if trials < 1 or not 0 <= successes <= trials:
-        raise ConfigError(
-            f"An interval needs 0 <= successes <= trials and one trial or more; got {successes} of {trials}."
-        )
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    p = successes / trials
-    center = (p + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
-    # At the ends the formula is exact on paper only; rounding must not exclude the observed proportion.
-    low = 0.0 if successes == 0 else max(center - half, 0.0)
-    high = 1.0 if successes == trials else min(center + half, 1.0)
-    return low, high

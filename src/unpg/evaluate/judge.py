@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from unpg.errors import ShapeError
 from unpg.evaluate.allpairs import all_pairs, unit_rows
 from unpg.evaluate.curves import Roc
+from unpg.evaluate.evidence import all_pairs_evidence
 from unpg.evaluate.results import AllPairsResult, PairResult
 from unpg.evaluate.verification import FOLD_RULES, best_threshold, fold_accuracy
 
@@ -29,6 +30,7 @@ def judge_pairs(
     *,
     left_out: int = 0,
     targets: Sequence[float] = PAIR_TARGETS,
+    identities: NDArray[np.integer] | None = None,
 ) -> PairResult:
     """Judge vectors (n, d) by the pairs (p, 2) of their rows; see :class:`PairBenchmark`."""
     scores, truth = pair_scores(vectors, pairs), np.asarray(same)
@@ -46,6 +48,8 @@ def judge_pairs(
         tar_at_far=tuple(roc.tar_at_far(t) for t in targets),
         scores=scores,
         same=truth,
+        identities=None if identities is None else np.asarray(identities)[np.asarray(pairs)],
+        folds=None if folds is None else np.asarray(folds),
     )
 
 
@@ -56,8 +60,12 @@ def judge_all_pairs(
     *,
     targets: Sequence[float] = ALL_PAIRS_TARGETS,
     device: str = "cpu",
+    evidence: bool = False,
 ) -> AllPairsResult:
-    """Judge vectors (n, d) by all pairs of their rows, with ``labels`` (n,) integer."""
+    """Judge vectors (n, d) by all pairs of their rows, with ``labels`` (n,) integer.
+
+    ``evidence``: keep what intervals need, at the cost of a second pass.
+    """
     found = all_pairs(vectors, labels, device=device)
     return AllPairsResult(
         benchmark=name,
@@ -71,6 +79,7 @@ def judge_all_pairs(
         edges=found.edges,
         genuine_counts=found.genuine,
         impostor_counts=found.impostor,
+        evidence=all_pairs_evidence(vectors, labels, largest_far=max(targets), device=device) if evidence else None,
     )
 
 

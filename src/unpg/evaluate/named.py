@@ -58,7 +58,10 @@ def open_benchmark(name: str, root: str | os.PathLike[str] | None = None) -> Ben
 def pair_benchmark(name: str, listed: PairList) -> PairBenchmark:
     """The benchmark of a pair list. A list with a single fold has no accuracy over folds."""
     folds = listed.folds if len(np.unique(listed.folds)) > 1 else None
-    return PairBenchmark(name, PairImages(listed), listed.pairs, listed.same, folds, len(listed.left_out))
+    images = PairImages(listed)
+    # With one name missing, two images might show one person unknown to us: then nobody is known.
+    identities = None if None in listed.identities else images.labels
+    return PairBenchmark(name, images, listed.pairs, listed.same, folds, len(listed.left_out), identities=identities)
 
 
 @BENCHMARKS.register("lfw")

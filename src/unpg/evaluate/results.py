@@ -2,23 +2,29 @@
 
 A folder of results holds ``results.json`` (figures of every benchmark, refused ones with their reason) and
 ``scores/<benchmark>.npz`` (what curves are drawn from). All rates are fractions.
+
+For intervals it keeps the figures of every replicate, in the order of ``intervals.figures`` (8 bytes each: 56 kB for
+1,000 replicates of all pairs of LFW), not the scores behind them (20 MB): draws are a function of their seed, so the
+replicates of two models can be subtracted.
 """
 
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unpg.errors import DataError
+from unpg.errors import ConfigError, DataError
+from unpg.evaluate.bootstrap import Bootstrap, Intervals, Replicates, bootstrap
 from unpg.evaluate.curves import TarAtFar, target_name
+from unpg.evaluate.evidence import Evidence, list_evidence
 from unpg.evaluate.verification import BestThreshold, FoldAccuracy
 
-__all__ = ["AllPairsResult", "PairResult", "Result", "load_results", "save_results"]
+__all__ = ["AllPairsResult", "PairResult", "Result", "load_results", "save_results", "stored_replicates"]
 
 
 class Result(Protocol):
@@ -58,6 +64,10 @@ class PairResult:
         tar_at_far: One per target.
         scores: (n,) float32 cosines.
         same: (n,) bool.
+        identities: (n, 2) int, who each image of a pair shows; None if nobody knows.
+        folds: (n,) int; None if the list has none.
+        intervals: Of the figures; None if nobody asked.
+        replicates: What they were cut from.
     """
 
     benchmark: str
@@ -71,6 +81,10 @@ class PairResult:
     tar_at_far: tuple[TarAtFar, ...]
     scores: NDArray[np.float32] = field(repr=False)
     same: NDArray[np.bool_] = field(repr=False)
+    identities: NDArray[np.integer] | None = field(default=None, repr=False)
+    folds: NDArray[np.integer] | None = field(default=None, repr=False)
+    intervals: Intervals | None = None
+    replicates: Replicates | None = field(default=None, repr=False)
     protocol: str = "pairs"
 
     def metrics(self) -> dict[str, float]:
@@ -86,6 +100,12 @@ class PairResult:
         found["accuracy_best_threshold"] = self.best_threshold.accuracy
         return found | {"auc": self.auc, "eer": self.eer} | _resolved(self.tar_at_far)
 
+    def with_intervals(self, settings: Bootstrap) -> "PairResult":
+        """The same with an interval for each figure but the all-pairs best threshold, which is biased itself."""
+        evidence = list_evidence(self.scores, self.same, self.identities, self.folds)
+        intervals, replicates = bootstrap(evidence, self.metrics(), _targets(self.tar_at_far), settings)
+        return replace(self, intervals=intervals, replicates=replicates)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the scores, fit for JSON."""
         return {
@@ -100,11 +120,11 @@ class PairResult:
             "eer": self.eer,
             "tar_at_far": [point.to_dict() for point in self.tar_at_far],
             "metrics": self.metrics(),
-        }
+        } | _told(self.intervals)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """``scores`` (n,) float32 and ``same`` (n,) bool."""
-        return {"scores": self.scores, "same": self.same}
+        """``scores`` (n,) float32 and ``same`` (n,) bool; with intervals ``replicates`` (r, k) too."""
+        return {"scores": self.scores, "same": self.same} | _kept(self.replicates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +143,9 @@ class AllPairsResult:
         edges: (b + 1,) edges of the histogram bins.
         genuine_counts: (b,) genuine pairs per bin.
         impostor_counts: (b,) impostor pairs per bin.
+        evidence: What a bootstrap needs; None if nobody asked for it.
+        intervals: Of the figures; None if nobody asked.
+        replicates: What they were cut from.
     """
 
     benchmark: str
@@ -136,11 +159,28 @@ class AllPairsResult:
     edges: NDArray[np.float64] = field(repr=False)
     genuine_counts: NDArray[np.int64] = field(repr=False)
     impostor_counts: NDArray[np.int64] = field(repr=False)
+    evidence: Evidence | None = field(default=None, repr=False)
+    intervals: Intervals | None = None
+    replicates: Replicates | None = field(default=None, repr=False)
     protocol: str = "all-pairs"
 
     def metrics(self) -> dict[str, float]:
         """``auc``, ``eer``, ``tar@far=1e-3`` ...; fractions."""
         return {"auc": self.auc, "eer": self.eer} | _resolved(self.tar_at_far)
+
+    def with_intervals(self, settings: Bootstrap) -> "AllPairsResult":
+        """The same with an interval for each figure.
+
+        Raises:
+            ConfigError: The result came without evidence.
+        """
+        if self.evidence is None:
+            raise ConfigError(
+                f"{self.benchmark!r} was judged without what intervals need: ask for it with "
+                "AllPairsBenchmark(..., evidence=True) or judge_all_pairs(..., evidence=True)."
+            )
+        intervals, replicates = bootstrap(self.evidence, self.metrics(), _targets(self.tar_at_far), settings)
+        return replace(self, intervals=intervals, replicates=replicates)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the histograms, fit for JSON."""
@@ -155,11 +195,12 @@ class AllPairsResult:
             "eer": self.eer,
             "tar_at_far": [point.to_dict() for point in self.tar_at_far],
             "metrics": self.metrics(),
-        }
+        } | _told(self.intervals)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """``genuine`` (b,), ``impostor`` (b,) int64 and ``edges`` (b + 1,) float64."""
-        return {"genuine": self.genuine_counts, "impostor": self.impostor_counts, "edges": self.edges}
+        """``genuine`` (b,), ``impostor`` (b,) int64, ``edges`` (b + 1,) float64; with intervals ``replicates``."""
+        counts = {"genuine": self.genuine_counts, "impostor": self.impostor_counts, "edges": self.edges}
+        return counts | _kept(self.replicates)
 
 
 def save_results(folder: str | os.PathLike[str], results: Sequence[Result], **info: Any) -> Path:
@@ -213,6 +254,42 @@ def scores_path(folder: Path, benchmark: str) -> Path:
     """Where the arrays of a benchmark lie; a name that is a path (own data) becomes a flat file name."""
     flat = benchmark.replace("/", "_").replace("\\", "_").replace(":", "_").lstrip(".")
     return folder / "scores" / f"{flat}.npz"
+
+
+def stored_replicates(figures: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Replicates | None:
+    """The replicates of a benchmark from ``results.json`` and ``scores/``; None if they are not kept.
+
+    Args:
+        figures: What ``results.json`` says of the benchmark.
+        arrays: Its arrays.
+
+    Raises:
+        DataError: The two do not belong together.
+    """
+    told, values = figures.get("intervals"), arrays.get("replicates")
+    if told is None or values is None:
+        return None
+    names = tuple(told["figures"])
+    if values.shape != (told["replicates"], len(names)):
+        raise DataError(
+            f"results.json tells of {told['replicates']} replicates of {len(names)} figures of "
+            f"{figures.get('benchmark')!r}, and scores/ holds an array of shape {values.shape}. "
+            "Run `unpg evaluate` again."
+        )
+    estimates = tuple(float(figures["metrics"][name]) for name in names)
+    return Replicates(names, estimates, values, told["seed"], told["unit"], told["digest"])
+
+
+def _targets(points: Sequence[TarAtFar]) -> list[float]:
+    return [p.target for p in points if p.value is not None]
+
+
+def _told(intervals: Intervals | None) -> dict[str, Any]:
+    return {} if intervals is None else {"intervals": intervals.to_dict()}
+
+
+def _kept(replicates: Replicates | None) -> dict[str, NDArray[Any]]:
+    return {} if replicates is None else {"replicates": replicates.values}
 
 
 def _resolved(points: Sequence[TarAtFar]) -> dict[str, float]:

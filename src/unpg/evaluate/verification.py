@@ -15,7 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from unpg.errors import ConfigError, DataError, ShapeError, did_you_mean
 from unpg.evaluate.curves import check_scores, tally
 
-__all__ = ["FOLD_RULES", "BestThreshold", "FoldAccuracy", "best_threshold", "fold_accuracy"]
+__all__ = ["FOLD_RULES", "INSIGHTFACE_GRID", "BestThreshold", "FoldAccuracy", "best_threshold", "fold_accuracy"]
+
+INSIGHTFACE_GRID: NDArray[np.float64] = np.arange(0, 4, 0.01)
+"""Thresholds of ``insightface-grid``, on the squared Euclidean distance of unit vectors."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def _exact(scores: NDArray[Any], same: NDArray[np.bool_]) -> tuple[float, Callab
 def _insightface_grid(
     scores: NDArray[Any], same: NDArray[np.bool_]
 ) -> tuple[float, Callable[[NDArray[Any]], NDArray[np.bool_]]]:
-    grid = np.arange(0, 4, 0.01)
+    grid = INSIGHTFACE_GRID
     # Distances below each grid point, by kind, from one sort each.
     accepted = [np.searchsorted(np.sort(_squared_distance(scores[kind])), grid) for kind in (same, ~same)]
     limit = float(grid[np.argmax(accepted[0] - accepted[1])])

@@ -3,7 +3,8 @@
 """
 
 from unpg.report.audit_page import write_audit_page
+from unpg.report.differences import RunDifference, run_differences
 from unpg.report.page import write_report
 from unpg.report.run import RunData, load_run
 
-__all__ = ["RunData", "load_run", "write_audit_page", "write_report"]
+__all__ = ["RunData", "RunDifference", "load_run", "run_differences", "write_audit_page", "write_report"]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from unpg.errors import DataError
 from unpg.evaluate.curves import Roc
 from unpg.evaluate.results import scores_path
+from unpg.report.differences import difference_tables, run_differences
 from unpg.report.figures import Drawing, Line, curve, det, lines, own_ids, similarity_histograms
 from unpg.report.run import SIMILARITY_SETS, RunData
 from unpg.report.tables import differing_settings, result_tables, run_facts
@@ -78,6 +79,7 @@ def write_report(
         runs=runs,
         css=(here / "page.css").read_text(encoding="utf-8"),
         tables=result_tables(runs),
+        differences=difference_tables(*run_differences(runs)),
         figures=numbered,
         differing=differing_settings(runs),
         facts=run_facts(runs),

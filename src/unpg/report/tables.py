@@ -1,13 +1,13 @@
 """The tables of a report: figures as they are printed, and what must be said about them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from unpg.evaluate.curves import target_name
 from unpg.report.run import RunData, settings
 
-__all__ = ["Cell", "Table", "differing_settings", "result_tables", "run_facts"]
+__all__ = ["Cell", "Table", "differing_settings", "heading", "result_tables", "run_facts"]
 
 REFUSED, MARK = "n/r", "†"
 
@@ -19,13 +19,14 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry: its text, a sign after it, and the reason for either (shown on hover and below the
-    table).
+    """One entry: its text, a sign after it, the reason for either (shown on hover and below the table), and below the
+    text its interval.
     """
 
     text: str
     mark: str = ""
     reason: str = ""
+    interval: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,12 @@ def result_tables(runs: Sequence[RunData]) -> list[Table]:
                 found = judged[run.name].get(benchmark)
                 if found is None:
                     continue
-                cells = [_cell(found, c) for c in columns]
+                cells = [replace(_cell(found, c), interval=_interval(found, c)) for c in columns]
                 notes |= {f"{benchmark}: {c.reason}.": None for c in cells if c.reason}
+                notes |= {f"{benchmark}: {note}.": None for note in _interval_notes(found)}
                 rows.append((Cell(run.name), *cells))
             groups.append((benchmark, _size(runs, judged, benchmark), tuple(rows)))
-        headings = ("Model", *(_heading(c) for c in columns))
+        headings = ("Model", *(heading(c) for c in columns))
         title = PROTOCOLS.get(protocol, protocol)
         tables.append(Table(title, headings, tuple(groups), _legend(groups, notes)))
     return tables
@@ -75,7 +77,8 @@ HEADINGS = {
 }
 
 
-def _heading(column: str) -> str:
+def heading(column: str) -> str:
+    """A metric as it heads a column."""
     if not column.startswith("tar@far="):
         return HEADINGS.get(column, column)
     factor, _, exponent = column.removeprefix("tar@far=").partition("e")
@@ -116,6 +119,29 @@ def _cell(figures: Mapping[str, Any], column: str) -> Cell:
     if column == "accuracy" and metrics.get("accuracy_std") is not None:
         return Cell(f"{100 * metrics['accuracy']:.2f} ± {100 * metrics['accuracy_std']:.2f}")
     return Cell(f"{100 * metrics[column]:.2f}")
+
+
+def _interval(figures: Mapping[str, Any], column: str) -> str:
+    found = ((figures.get("intervals") or {}).get("figures") or {}).get(column)
+    if not found or found["low"] is None:
+        return ""
+    return f"{100 * found['low']:.2f} to {100 * found['high']:.2f}"
+
+
+def _interval_notes(figures: Mapping[str, Any]) -> list[str]:
+    said = figures.get("intervals")
+    if not said:
+        return []
+    if said["refused"]:
+        return [said["refused"]]
+    made = (
+        f"{100 * said['confidence']:.4g} % intervals by {said['method']}; {said['replicates']:,} draws of "
+        f"{said['units']:,} {'pairs' if said['unit'] == 'pair' else 'identities'}, seed {said['seed']}"
+    )
+    bounded = [heading(name) for name, i in said["figures"].items() if i["method"] == "rule of three"]
+    three = [f"no error or no success seen, interval by the rule of three: {', '.join(bounded)}"] if bounded else []
+    unsure = [f"{heading(name)} has no interval: {i['reason']}" for name, i in said["figures"].items() if i["reason"]]
+    return [made, *said["notes"], *three, *unsure]
 
 
 def _size(runs: Sequence[RunData], judged: Mapping[str, Mapping[str, Mapping[str, Any]]], benchmark: str) -> str:

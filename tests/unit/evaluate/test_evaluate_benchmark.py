@@ -206,6 +206,25 @@ def test_own_folder_and_own_pairs(tmp_path, images):
     assert result.metrics()["auc"] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("columns", "rows", "known"),
+    [
+        ("", ["", ""], None),
+        (",identity_a,identity_b", [",x,x", ",x,y"], [0, 0, 1]),
+        (",identity_a,identity_b", [",x,x", ",x,"], None),  # one unknown: then nobody can be drawn
+    ],
+)
+def test_identities_of_a_pair_list_reach_the_bootstrap(tmp_path, images, columns, rows, known):
+    write_tree(tmp_path / "set", images)
+    table = tmp_path / "mine.csv"
+    pairs = ["set/id0/000.png,set/id0/001.png,1", "set/id0/000.png,set/id1/006.png,0"]
+    table.write_text("\n".join([f"path_a,path_b,same{columns}", *(a + b for a, b in zip(pairs, rows, strict=True))]))
+    found = open_benchmark(str(table))
+    assert (None if found.identities is None else found.identities.tolist()) == known
+    result = found.run(BASELINES["grey-pixels"])
+    assert (None if result.identities is None else result.identities.tolist()) == (known and [[0, 0], [0, 1]])
+
+
 def test_unknown_benchmark_is_an_error_with_the_nearest_name(tmp_path):
     with pytest.raises(DataError, match=r"path_a,path_b,same.*Did you mean 'cfp-fp'\? Known: .*lfw-allpairs"):
         open_benchmark("cfpfp", tmp_path)
@@ -244,5 +263,6 @@ def test_official_lists_of_the_real_sets(faces):
     counted = {}
     for name in ("lfw", "cfp-ff", "cfp-fp"):
         result = open_benchmark(name, faces).run(constant)
-        counted[name] = (result.genuine + result.impostor, result.left_out)
-    assert counted == {"lfw": (6000, 0), "cfp-ff": (7000, 0), "cfp-fp": (6971, 29)}
+        people = len(np.unique(result.identities))
+        counted[name] = (result.genuine + result.impostor, result.left_out, people)
+    assert counted == {"lfw": (6000, 0, 4281), "cfp-ff": (7000, 0, 500), "cfp-fp": (6971, 29, 500)}

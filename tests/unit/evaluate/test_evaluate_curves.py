@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from unpg.errors import ConfigError, DataError, ShapeError
-from unpg.evaluate.curves import Roc, target_name, wilson_interval
+from unpg.evaluate.curves import Roc, target_name
 
 
 def slow_points(scores, same):
@@ -211,20 +211,3 @@ def test_names_of_targets():
         "1e+0",
         "2e-2",
     ]
-
-
-def test_wilson_interval_against_its_defining_equation_and_its_ends():
-    # The ends p solve (p_hat - p)^2 = z^2 p (1 - p) / n.
-    for k, n in ((1, 10), (81, 263), (15, 148), (999, 1000)):
-        for p in wilson_interval(k, n):
-            assert (k / n - p) ** 2 == pytest.approx(1.959963984540054**2 * p * (1 - p) / n, rel=1e-9)
-    # Newcombe 1998, table I: 81 of 263 gives .2553 to .3662
-    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson_interval(0, 20)[0] == 0.0
-    assert wilson_interval(20, 20)[1] == 1.0
-
-
-@pytest.mark.parametrize(("k", "n", "confidence"), [(1, 0, 0.95), (3, 2, 0.95), (-1, 2, 0.95), (1, 2, 1.0)])
-def test_wilson_interval_refuses(k, n, confidence):
-    with pytest.raises(ConfigError):
-        wilson_interval(k, n, confidence)

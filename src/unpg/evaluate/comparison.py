@@ -1,0 +1,186 @@
+"""Is one model better than another? Paired differences over the same draws, and the price of asking often.
+
+Axes: r replicates, k figures, s models trained with different seeds.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unpg.errors import ConfigError, DataError
+from unpg.evaluate.bootstrap import Replicates
+from unpg.evaluate.intervals import check_confidence
+
+__all__ = ["Difference", "compare", "holm"]
+
+LESS_IS_BETTER = frozenset({"eer"})
+"""Figures that are errors."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A figure of model B less that of model A, on the same pairs.
+
+    Attributes:
+        figure: Its name.
+        estimate: B - A, a fraction.
+        low: Lower end of the interval of B - A.
+        high: Upper end.
+        p: Two-sided: twice the share of replicates on the rarer side of 0, ties on both sides; at least
+            2 / (replicates + 1), at most 1.
+        better: Share of replicates in which B is strictly better.
+        confidence: Of the interval.
+        replicates: How many count.
+        seeds: Models of A and of B that were averaged. With one each, the chance of training is not in the interval.
+    """
+
+    figure: str
+    estimate: float
+    low: float
+    high: float
+    p: float
+    better: float
+    confidence: float
+    replicates: int
+    seeds: tuple[int, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON."""
+        return asdict(self)
+
+    @property
+    def gain(self) -> tuple[float, float, float]:
+        """By how much B is better, with its interval: the estimate, low and high, turned round for errors."""
+        if self.figure in LESS_IS_BETTER:
+            return 0.0 - self.estimate, 0.0 - self.high, 0.0 - self.low
+        return self.estimate, self.low, self.high
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """B - A, low and high in percentage points, as finely as the width of the interval deserves."""
+        return self._written(self.estimate, self.low, self.high)
+
+    def sentence(self, a: str, b: str) -> str:
+        """In words; ``a`` and ``b`` are the models' names.
+
+        >>> Difference("accuracy", 0.013, 0.004, 0.022, 0.006, 0.997, 0.95, 1000, (1, 1)).sentence("A", "B")
+        'B beats A by 1.3 points, 95 % interval 0.4 to 2.2'
+        """
+        gain, low, high = self.gain
+        told = f"{b} and {a} are not told apart:"
+        if not low <= 0 <= high:
+            if gain < 0:
+                a, b, gain, low, high = b, a, -gain, -high, -low
+            told = f"{b} beats {a} by"
+        written = self._written(gain, low, high)
+        return f"{told} {written[0]} points, {100 * self.confidence:.4g} % interval {written[1]} to {written[2]}"
+
+    def _written(self, *rates: float) -> tuple[str, ...]:
+        width = 100 * (self.high - self.low)
+        decimals = min(max(1, 1 - math.floor(math.log10(width))), 4) if width > 0 else 1
+        # Adding 0 makes the zero that has a sign one that has none.
+        return tuple(f"{round(100 * rate, decimals) + 0.0:.{decimals}f}".replace("-", "−") for rate in rates)
+
+
+def compare(
+    a: Replicates | Sequence[Replicates], b: Replicates | Sequence[Replicates], confidence: float = 0.95
+) -> tuple[Difference, ...]:
+    """The figures of B less those of A, from replicates with the same weights.
+
+    Several models each, trained with different seeds, are averaged; each replicate then draws seeds with replacement
+    as well, for A and for B apart, with deviations widened by sqrt(s / (s - 1)): s drawn values vary less than s new
+    ones would. With two or three seeds even that is rough.
+
+    Args:
+        a: One model, or the same with several training seeds.
+        b: The other.
+        confidence: Of the intervals.
+
+    Returns:
+        One difference for each figure that all have; none for a figure of which less than 95 % of the replicates have
+        pairs of both kinds.
+
+    Raises:
+        DataError: The replicates are of other pairs, or of other draws.
+        ConfigError: ``confidence`` is not in (0, 1), or a side has no model.
+    """
+    check_confidence(confidence)
+    sides = [(side,) if isinstance(side, Replicates) else tuple(side) for side in (a, b)]
+    if not all(sides):
+        raise ConfigError("A comparison needs one model or more on each side.")
+    models = [model for side in sides for model in side]
+    first = models[0]
+    for model in models[1:]:
+        if (model.digest, model.unit) != (first.digest, first.unit):
+            raise DataError("The models were judged on different pairs, so no pair by pair comparison is possible.")
+        if (model.seed, len(model.values)) != (first.seed, len(first.values)):
+            raise DataError(
+                f"The models were judged with different draws: seed {first.seed} and {len(first.values)} replicates, "
+                f"seed {model.seed} and {len(model.values)}. Judge them again with the same."
+            )
+    found = []
+    for figure in first.figures:
+        if not all(figure in model.figures for model in models):
+            continue
+        estimates, drawn = zip(*(_mean(side, figure, place) for place, side in enumerate(sides)), strict=True)
+        values = drawn[1] - drawn[0]
+        real = values[np.isfinite(values)]
+        if len(real) < 0.95 * len(values):
+            continue
+        tail = (1 - confidence) / 2
+        low, high = np.quantile(real, [tail, 1 - tail])
+        not_above, not_below = int(np.sum(real <= 0)), int(np.sum(real >= 0))
+        better = np.mean(real < 0) if figure in LESS_IS_BETTER else np.mean(real > 0)
+        found.append(
+            Difference(
+                figure=figure,
+                estimate=float(estimates[1] - estimates[0]),
+                low=float(low),
+                high=float(high),
+                p=min(2 * (min(not_above, not_below) + 1) / (len(real) + 1), 1.0),
+                better=float(better),
+                confidence=confidence,
+                replicates=len(real),
+                seeds=(len(sides[0]), len(sides[1])),
+            )
+        )
+    return tuple(found)
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """P-values that stay honest when many questions were asked at once.
+
+    Rejecting those at most 0.05 makes one false claim or more in at most 5 % of all such families, however the
+    questions depend on each other.
+
+    Raises:
+        ConfigError: A p-value is not in [0, 1].
+
+    Source: S. Holm, Scandinavian Journal of Statistics 6 (1979), 65-70.
+    """
+    wrong = [p for p in p_values if not 0 <= p <= 1]
+    if wrong:
+        raise ConfigError(f"p-values must lie in [0, 1]; got {wrong[0]}.")
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, at in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min((len(p_values) - rank) * p_values[at], 1.0))
+        adjusted[at] = highest
+    return tuple(adjusted)
+
+
+def _mean(models: tuple[Replicates, ...], figure: str, side: int) -> tuple[float, NDArray[np.float64]]:
+    """The mean figure over the training seeds of one side, and its replicates (r,)."""
+    estimates = [model.estimates[model.figures.index(figure)] for model in models]
+    values = np.stack([model.values[:, model.figures.index(figure)] for model in models])
+    mean = values.mean(axis=0)
+    s, r = values.shape
+    if s > 1:
+        rng = np.random.default_rng((models[0].seed, r, side))
+        chosen = values[rng.integers(0, s, (s, r)), np.arange(r)].mean(axis=0)
+        mean = mean + math.sqrt(s / (s - 1)) * (chosen - mean)
+    return float(np.mean(estimates)), mean
