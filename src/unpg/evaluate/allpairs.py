@@ -17,7 +17,7 @@ from torch import Tensor
 from unpg.errors import DataError, ShapeError
 from unpg.evaluate.curves import Roc
 
-__all__ = ["RESOLUTION", "AllPairs", "all_pairs", "unit_rows"]
+__all__ = ["RESOLUTION", "AllPairs", "all_pairs", "count_cosines", "fine_cosines", "full_precision", "unit_rows"]
 
 RESOLUTION = 2**-20
 """Cosines are rounded to multiples of this (9.5e-7), the order of a float32 dot product's own rounding error.
@@ -84,7 +84,7 @@ def all_pairs(
     x = rows[order].to(device)
     everyone = torch.zeros(_BINS, dtype=torch.int64, device=device)
     genuine = torch.zeros_like(everyone)
-    with torch.inference_mode(), _full_precision():
+    with torch.inference_mode(), full_precision():
         for a in range(0, len(x), block_rows):
             b = min(a + block_rows, len(x))
             near = int(torch.searchsorted(identity, identity[b - 1 : b], right=True))
@@ -105,9 +105,18 @@ def all_pairs(
             f"All pairs of a set need two identities, and one with two images; got {len(x)} images of "
             f"{len(torch.unique(identity))} identities: {g.sum()} genuine and {i.sum()} impostor pairs."
         )
-    values = np.arange(-_STEPS, _STEPS + 1, dtype=np.float64) * RESOLUTION
     edges = np.linspace(-1.0, 1.0, 2 * _STEPS // _COARSE + 1)
-    return AllPairs(Roc.from_counts(values, g, i), edges, _coarse(g), _coarse(i))
+    return AllPairs(Roc.from_counts(fine_cosines(), g, i), edges, _coarse(g), _coarse(i))
+
+
+def fine_cosines() -> NDArray[np.float64]:
+    """(2^21 + 1,) float64: all multiples of :data:`RESOLUTION` from -1 to 1."""
+    return np.arange(-_STEPS, _STEPS + 1, dtype=np.float64) * RESOLUTION
+
+
+def count_cosines(cosines: Tensor) -> Tensor:
+    """(2^21 + 1,) int64: how many of the cosines (n,) float32 are rounded to each of :func:`fine_cosines`."""
+    return torch.bincount(_bins(cosines.clone()), minlength=_BINS)
 
 
 def unit_rows(embeddings: ArrayLike | Tensor) -> Tensor:
@@ -145,7 +154,7 @@ def _coarse(fine: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
+def full_precision() -> Iterator[None]:
     """No TF32 or bfloat16 products: a training run may have allowed them, and they carry three decimals."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
