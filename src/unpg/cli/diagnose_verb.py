@@ -23,9 +23,9 @@ def run(arguments: Sequence[str]) -> None:
     """Parse, diagnose, print, and write figures and pictures."""
     parser = argparse.ArgumentParser(
         prog="unpg diagnose",
-        description="How far an embedding is from inf S^p > sup S^n, and which negatives its loss sees of all that there "
-        "are. A run folder is diagnosed over its training set, with its class weights, and over test sets; a model alone "
-        "over test sets.",
+        description="How far an embedding is from inf S^p > sup S^n, and which negatives its loss sees of all that "
+        "there are. A run folder is diagnosed over its training set, with its class weights, and over test sets; a "
+        "model alone over test sets.",
     )
     parser.add_argument("model", help="run folder, model file, or with --import-as weights of others")
     parser.add_argument("--import-as", metavar="FORM", help=f"read weights of others: {presets()}")
@@ -143,8 +143,8 @@ def _show_samples(one: SetDiagnosis, console: Console) -> None:
         table.add_row(sample.name, *cells)
     console.print(table)
     console.print(
-        "W1: Wasserstein distance to S^n in cosine; KS: Kolmogorov-Smirnov distance. Tail: the hardest 0.1 % of S^n; its "
-        "density is how often the sample draws from there, 1 being right."
+        "W1: Wasserstein distance to S^n in cosine; KS: Kolmogorov-Smirnov distance. Tail: the hardest 0.1 % of S^n; "
+        "its density is how often the sample draws from there, 1 being right."
     )
     if weighted:
         counted = "as much as all classes" if sampling.balanced else "once"

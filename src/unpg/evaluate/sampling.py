@@ -210,8 +210,6 @@ def sample_negatives(
     if weights is None:
         some = {name: tally for name, tally in tallies.items() if tally.pairs and filters[name] != KeepAll()}
         return samples + [tally.sample(f"MLPG, {name}", "batch", noisy) for name, tally in some.items()]
-    if not classes.pairs:
-        raise DataError("There is one class weight: a classifier of one identity has no negatives.")
     unions = [_union(f"UNPG, {name}", classes, t, batch_weight, balanced, noisy) for name, t in tallies.items()]
     return [classes.sample("CLPG", "classes", noisy=False), *samples, *unions]
 

@@ -21,15 +21,15 @@ def _caption(one: Mapping[str, Any], name: str) -> str:
     if sampling:
         said += f", and the negatives that {sampling['batches']:,} batches of {sampling['batch_size']:,} show"
     said += (
-        f". The lines mark the robust inf Sᵖ ({wdfs['robust_inf_positive']:.2f}: 0.1 % of the positives lie below) and the "
-        f"robust sup Sⁿ ({wdfs['robust_sup_negative']:.2f}); in the shade are the hardest 0.1 % of all negatives, which "
-        f"make the false accepts. The space would be well-discriminative with inf Sᵖ on the right of sup Sⁿ."
+        f". The lines mark the robust inf Sᵖ ({wdfs['robust_inf_positive']:.2f}: 0.1 % of the positives lie below) and "
+        f"the robust sup Sⁿ ({wdfs['robust_sup_negative']:.2f}: 0.1 % of the negatives lie above, in the shade). The "
+        f"space would be well-discriminative with inf Sᵖ on the right of sup Sⁿ."
     )
     if one.get("flipped"):
         said += f" {one['flipped']:,} labels were changed on purpose; the dotted curve goes by the true ones."
     dense = [f"{s['name']} {s['tail_density']:.2f}" for s in one["samples"] if _drawn(s["name"], sampling)]
     if dense:
-        said += f" Draws from the shade, as a multiple of what is right: {', '.join(dense)}."
+        said += f" How often each sample draws from the shade, 1 being right: {', '.join(dense)}."
     return said
 
 

@@ -32,8 +32,8 @@ def open_trained(run: Path, *, benchmarks: Sequence[str] = (), device: str = "au
     newest = latest_checkpoint(run)
     if not saved.is_file() or newest is None:
         raise DataError(
-            f"{run} has no {'config.yaml' if newest else 'checkpoint'}: class weights are there alone. Give a run folder "
-            f"of `unpg train`; for a model alone give its model.safetensors with --benchmark or --data."
+            f"{run} has no {'config.yaml' if newest else 'checkpoint'}; class weights are in checkpoints alone. Give a "
+            f"run folder of `unpg train`; for a model alone give its model.safetensors with --benchmark or --data."
         )
     config = from_dict(TrainConfig, read_yaml(saved))
     # Test sets of the run may be absent here, and threads are this process's affair.
