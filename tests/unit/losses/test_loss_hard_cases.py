@@ -11,7 +11,7 @@ from unpg.errors import ConfigError, DataError, ShapeError
 from unpg.losses import LOSSES, PairLoss, arcface, cosface, effective_rank, triplet, unpg
 from unpg.margins import Magnitude, NoMargin
 from unpg.pairs import BatchPairs, ClassPairs, FeaturePairs
-from unpg.similarity import Balanced, Constant, Scheduled, Share
+from unpg.similarity import Balanced, Constant, Scheduled, Share, stream
 
 CLASSES, DIM = 6, 8
 
@@ -296,7 +296,7 @@ def test_statistics_are_what_they_say():
 @pytest.mark.parametrize("scope", ["batch", "anchor"])
 def test_the_smallest_positive_of_a_batch(scope, monkeypatch):
     """Of each scope, in blocks too; inf where no two features are of one class; without UNPG there is none to see."""
-    monkeypatch.setattr("unpg.similarity.stream._ENTRIES", {"cpu": 2**10})  # 64 columns at a time
+    monkeypatch.setitem(stream._ENTRIES, "cpu", 2**10)  # 64 columns at a time
     torch.manual_seed(2)
     x, labels = torch.randn(130, DIM), torch.arange(130) % CLASSES
     u = torch.nn.functional.normalize(x)
