@@ -90,9 +90,11 @@ def diagnose_run(
 
     def drawn(labels: NDArray[np.int64]) -> Sampler:
         k = sampler.images_per_identity
-        if sampler.kind == "pk" and size % k == 0:
-            return PKSampler(labels, size // k, k, options.seed)
-        return UniformSampler(len(labels), size, options.seed)
+        if sampler.kind == "uniform":
+            return UniformSampler(len(labels), size, options.seed)
+        if size % k:
+            raise ConfigError(f"The run draws {k} images of each person: batch_size must be a multiple, got {size}.")
+        return PKSampler(labels, size // k, k, options.seed)
 
     sampling, micro = _of_loss(setup), setup.config.accumulate
     training = _labelled("training", setup.model, setup.images, drawn, sampling, options, micro=micro)
@@ -164,7 +166,7 @@ def _labelled(
     steps = range(min(options.batches, sampler.steps_per_epoch))
     batches = [part for step in steps for part in np.array_split(sampler.batch(0, step), micro) if len(part)]
     flipped = flip_labels(labels, options.flip_labels, options.seed) if options.flip_labels else None
-    return diagnose_set(
+    found = diagnose_set(
         name,
         vectors,
         labels if flipped is None else flipped,
@@ -172,6 +174,7 @@ def _labelled(
         clean=None if flipped is None else labels,
         device=_device(options.device),
     )
+    return replace(found, unreadable=len(embedded.unreadable))
 
 
 def _embedded(name: str, model: Model, images: ImageSet, options: DiagnoseOptions, **more: Any) -> Embeddings:

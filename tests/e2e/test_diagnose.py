@@ -122,6 +122,17 @@ def test_a_model_alone(runs, patterns, tmp_path, capsys):
     assert (one["samples"], one["wdfs"]["positives"]["pairs"]) == ([], 3)
 
 
+def test_an_unreadable_image_is_left_out(runs, patterns, tmp_path, capsys):
+    people = tmp_path / "people"
+    shutil.copytree(patterns, people)
+    (people / "id3" / "2.png").write_bytes(b"no picture")
+    model = str(runs / "base" / "model.safetensors")
+    assert main(["diagnose", model, "--data", str(people), "--out", str(tmp_path)]) == 0
+    assert "1 images left out" in capsys.readouterr().out
+    (one,) = told(tmp_path)
+    assert (one["images"], one["unreadable"], one["wdfs"]["positives"]["pairs"]) == (63, 1, 7 * 28 + 21)
+
+
 def test_wrong_use(runs, patterns, tmp_path, capsys):
     def refused(*words):
         assert main(["diagnose", *map(str, words)]) == 2
@@ -133,6 +144,7 @@ def test_wrong_use(runs, patterns, tmp_path, capsys):
     assert "flip_labels" in refused(runs / "base", "--flip-labels", 1.5)
     assert "batches must be >= 1" in refused(runs / "base", "--batches", 0)
     assert "'nothing-of-the-kind' is no name" in refused(runs / "base", "--benchmark", "nothing-of-the-kind")
+    assert "4 images of each person" in refused(runs / "triplet", "--batch-size", 10)
     bare = tmp_path / "bare"
     shutil.copytree(runs / "base", bare)
     shutil.rmtree(bare / "checkpoints")

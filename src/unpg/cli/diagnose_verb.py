@@ -98,6 +98,8 @@ def _show(one: SetDiagnosis, console: Console) -> None:
     p, n = wdfs.positives, wdfs.negatives
     people = f" of {one.identities:,} people" if one.identities else ""
     console.print(f"\n[bold]{one.name}[/bold]: {one.images:,} images{people}")
+    if one.unreadable:
+        console.print(f"{one.unreadable:,} images left out: they cannot be read.")
     if one.flipped:
         console.print(f"{one.flipped:,} labels changed on purpose; S^p and S^n go by the true ones.")
     table = Table()

@@ -81,6 +81,7 @@ class SetDiagnosis:
         sampling: How the samples were drawn; None for a list of pairs.
         samples: What each way of sampling sees, held against S^n.
         flipped: Labels that were changed on purpose.
+        unreadable: Images that were left out because they could not be read.
     """
 
     name: str
@@ -90,6 +91,7 @@ class SetDiagnosis:
     sampling: Sampling | None = None
     samples: tuple[tuple[Sample, View], ...] = ()
     flipped: int = 0
+    unreadable: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Figures and histograms, fit for JSON."""
@@ -100,6 +102,7 @@ class SetDiagnosis:
             "images": self.images,
             "identities": self.identities,
             "flipped": self.flipped,
+            "unreadable": self.unreadable,
             "wdfs": wdfs.to_dict(),
             "sampling": None
             if sampling is None

@@ -12,7 +12,6 @@ from unpg.pairs import PairGenerator
 from unpg.similarity import (
     Anchors,
     EachPairOnce,
-    MaskRule,
     OwnClassSet,
     Pairs,
     SameLabel,
@@ -174,8 +173,7 @@ def _wdfs_statistics(batch: SimilaritySet, anchors: Anchors, hardest: Tensor) ->
     """Of products that are there: a mask and a minimum of (b, b) entries."""
     if not len(anchors):
         return {}
-    rule: MaskRule = SameLabel(anchors.labels)
-    positive = batch.among(EachPairOnce(rule, len(anchors)) if batch.shared else rule).minimum().min()
+    positive = batch.among(EachPairOnce(SameLabel(anchors.labels), len(anchors))).minimum().min()
     return {"wdfs/inf_positive": positive, "wdfs/gap": positive - hardest}
 
 

@@ -295,15 +295,17 @@ def test_statistics_are_what_they_say():
 
 @pytest.mark.parametrize("scope", ["batch", "anchor"])
 def test_the_smallest_positive_of_a_batch(scope, monkeypatch):
-    """Of each scope, in blocks too; inf where no two features are of one class; without UNPG there is none to see."""
+    """Of each scope, in blocks too, whatever the fences cut; inf where no two features are of one class; without UNPG
+    there is none to see.
+    """
     monkeypatch.setitem(stream._ENTRIES, "cpu", 2**10)  # 64 columns at a time
     torch.manual_seed(2)
     x, labels = torch.randn(130, DIM), torch.arange(130) % CLASSES
     u = torch.nn.functional.normalize(x)
     smallest = (u @ u.T)[labels[:, None] == labels].min()
-    stats = unpg(cosface(CLASSES, DIM), scope=scope)(x, labels).statistics
+    stats = unpg(cosface(CLASSES, DIM), scope=scope, r=0.0)(x, labels).statistics
     torch.testing.assert_close(stats["wdfs/inf_positive"], smallest)
-    apart = unpg(cosface(CLASSES, DIM), scope=scope)(x[:CLASSES], labels[:CLASSES]).statistics
+    apart = unpg(cosface(CLASSES, DIM), scope=scope, r=0.0)(x[:CLASSES], labels[:CLASSES]).statistics
     assert apart["wdfs/inf_positive"] == torch.inf
     base = cosface(CLASSES, DIM)(x, labels).statistics
     assert "wdfs/inf_target" in base
