@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from naive_unpg import naive_unpg_arcface
 
 from unpg.embed.memory import keep_freed_memory
 from unpg.losses import arcface, circle, curricularface, unpg
+from unpg.similarity import Streaming
 
 MIB = 2**20
 
@@ -47,8 +49,11 @@ class Inputs:
         self.weights = (torch.randn(c, d, generator=generator) * 0.01).to(device())
         self.b, self.c, self.d = b, c, d
 
-    def ours(self, build: Callable = arcface, unified: bool = False) -> Callable[[], None]:
+    def ours(
+        self, build: Callable = arcface, unified: bool = False, streaming: Streaming = Streaming()
+    ) -> Callable[[], None]:
         loss = build(1, self.d)
+        loss.pairs.streaming = streaming
         head = loss.pairs.head
         head.num_classes, head.weight = self.c, torch.nn.Parameter(self.weights)
         loss = unpg(loss) if unified else loss
@@ -61,7 +66,7 @@ class Inputs:
         return step
 
     def naive(self, r: float | None = 1.5) -> Callable[[], None]:
-        weights = self.weights.clone().requires_grad_()
+        weights = torch.nn.Parameter(self.weights)
 
         def step() -> None:
             weights.grad = None
@@ -73,11 +78,43 @@ class Inputs:
     def metric_learning(self) -> Callable[[], None]:
         from pytorch_metric_learning.losses import ArcFaceLoss
 
-        loss = ArcFaceLoss(self.c, self.d, margin=28.6, scale=64).to(device())
+        loss = ArcFaceLoss(1, self.d, margin=28.6, scale=64)
+        loss.num_classes, loss.W = self.c, torch.nn.Parameter(self.weights.T)  # (d, C) is its layout
 
         def step() -> None:
             loss.W.grad = None
             loss(self.features.clone().requires_grad_(), self.labels).backward()
+
+        return step
+
+    def cut_cross_entropy(self) -> Callable[[], None]:
+        """Cut Cross-Entropy on the same factors: a plain softmax, without normalisation or margin."""
+        from cut_cross_entropy import linear_cross_entropy
+
+        weights = torch.nn.Parameter(F.normalize(self.weights).bfloat16())
+
+        def step() -> None:
+            weights.grad = None
+            features = F.normalize(self.features).bfloat16().requires_grad_()
+            linear_cross_entropy(64 * features, weights, self.labels).backward()
+
+        return step
+
+    def rounded_products(self, forward_again: bool) -> Callable[[], None]:
+        """The products of a GPU: bfloat16 factors, float32 sums; the weights' copy is made beforehand."""
+        unit, weights = F.normalize(self.features).bfloat16(), self.weights.bfloat16()
+        chunk = self.c if not forward_again else 2**24 // self.b
+        grad = torch.empty_like(self.weights)
+
+        def step() -> None:
+            down: Tensor | float = 0.0
+            for start in range(0, self.c, chunk):
+                part = weights[start : start + chunk]
+                products = unit @ part.T
+                if forward_again:
+                    products = unit @ part.T
+                down = torch.mm(products, part, out_dtype=torch.float32) + down
+                grad[start : start + chunk] = torch.mm(products.T, unit, out_dtype=torch.float32)
 
         return step
 
@@ -100,25 +137,36 @@ class Inputs:
         return step
 
 
-def variants(question: str, x: Inputs) -> dict[str, Callable[[], None]]:
-    """What is run for a question, by name."""
-    if question == "naive":
-        return {"naive": x.naive(), "unpg": x.ours(unified=True)}
-    if question == "products":
-        return {"products": x.products(False), "base": x.ours(), "unpg": x.ours(unified=True)}
-    if question == "streamed":
-        return {"products": x.products(True), "base": x.ours(), "unpg": x.ours(unified=True)}
-    if question == "rivals":
-        return {
-            "arcface": x.ours(),
-            "curricularface": x.ours(curricularface),
-            "circle": x.ours(circle),
-            "matrix": x.naive(r=None),
-            "pytorch-metric-learning": x.metric_learning(),
-        }
-    if question == "pairs":
-        return {"base": x.ours(), "unpg": x.ours(unified=True)}
-    raise SystemExit(f"no question {question!r}")
+def variants(question: str, x: Inputs) -> dict[str, Callable[[], Callable[[], None]]]:
+    """What is run for a question, by name: what makes a step."""
+    ours = {"base": x.ours, "unpg": lambda: x.ours(unified=True)}
+
+    def gpu(keep_mib: float, kernel: str) -> Callable[[], Callable[[], None]]:
+        return lambda: x.ours(unified=True, streaming=Streaming(None, keep_mib, "bfloat16", kernel))
+
+    others = {"pytorch-metric-learning": x.metric_learning}
+    if find_spec("cut_cross_entropy"):
+        others["cut cross-entropy"] = x.cut_cross_entropy
+    return {
+        "naive": {"naive": x.naive, "unpg": ours["unpg"]},
+        "products": {"products": lambda: x.products(False), **ours},
+        "streamed": {"products": lambda: x.products(True), **ours},
+        "pairs": ours,
+        "cuda streamed": {
+            "products": lambda: x.rounded_products(True),
+            "plain": gpu(0, "plain"),
+            "triton": gpu(0, "triton"),
+            **others,
+        },
+        "cuda kept": {"products": lambda: x.rounded_products(False), "plain": gpu(2**20, "plain")},
+        "rivals": {
+            "arcface": x.ours,
+            "curricularface": lambda: x.ours(curricularface),
+            "circle": lambda: x.ours(circle),
+            "whole matrix": lambda: x.naive(r=None),
+            "pytorch-metric-learning": x.metric_learning,
+        },
+    }[question]
 
 
 # name: (question, b, C, whether freed memory is kept, what is asked for)
@@ -131,8 +179,10 @@ QUESTIONS = {
     "streamed": ("streamed", 512, 1_000_000, True, "base/products <= 1.5, extra memory <= 256 MiB"),
     "pairs": ("pairs", 8_192, 100, True, "33.5 million pairs with the filter"),
 }
+# bfloat16 products. A copy of the weights in bfloat16 is 977 MiB; the plain way makes it in chunks.
 CUDA_QUESTIONS = {
-    "cuda": ("streamed", 4_096, 1_000_000, False, "base/products <= 1.5, extra memory <= 256 MiB"),
+    "cuda streamed": ("cuda streamed", 4_096, 1_000_000, False, "/products <= 1.5, extra memory <= 256 MiB"),
+    "cuda kept": ("cuda kept", 4_096, 1_000_000, False, "plain/products <= 1.25"),
 }
 
 
@@ -147,7 +197,7 @@ def timed(step: Callable[[], None]) -> float:
 def measure_time(question: str, b: int, c: int, repeats: int, keeps: bool) -> dict[str, list[float]]:
     if keeps:
         keep_freed_memory()
-    steps = variants(question, Inputs(b, c))
+    steps = {name: make() for name, make in variants(question, Inputs(b, c)).items()}
     for step in steps.values():
         timed(step)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -170,7 +220,7 @@ def measure_memory(question: str, b: int, c: int, variant: str) -> float:
         inputs.weights.grad = torch.ones_like(inputs.weights)
         F.normalize(inputs.features) @ inputs.weights[:64].T  # the libraries that a product loads
         return peak()
-    variants(question, inputs)[variant]()
+    variants(question, inputs)[variant]()()
     return peak()
 
 

@@ -1,7 +1,7 @@
 """What makes a loss of S^p and S^n; and the union of several sets of negatives."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch import Tensor
 from unpg.errors import ConfigError
 from unpg.margins import Margin
 from unpg.registry import Registry
-from unpg.similarity import Anchors, Negatives, Pairs, Reshape, SimilaritySet, log_add_exp
+from unpg.similarity import Anchors, Negatives, Pairs, Reduction, Reshape, SimilaritySet, log_add_exp
 
 __all__ = [
     "AGGREGATES",
@@ -54,7 +54,14 @@ class Aggregated:
 
 
 class Aggregate(Protocol):
-    """Makes a loss of the pairs of a batch."""
+    """Makes a loss of the pairs of a batch.
+
+    Attributes:
+        reductions: What it asks of a set of similarities, and no more: what a set that is split over devices or
+            streamed has to offer.
+    """
+
+    reductions: ClassVar[tuple[type[Reduction], ...]]
 
     def __call__(self, pairs: Pairs, margin: Margin, anchors: Anchors) -> Aggregated:
         """The loss of a batch.

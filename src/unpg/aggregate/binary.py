@@ -1,6 +1,7 @@
 """Sums of binary cross entropies: every pair on its own, against one threshold for all."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from unpg.aggregate.base import AGGREGATES, Aggregated, log_weights, negative_reshape, positive_reshape, shares_of
 from unpg.errors import ConfigError
 from unpg.margins import Margin
-from unpg.similarity import Anchors, Pairs
+from unpg.similarity import Anchors, Pairs, Reduction, SumSoftplus
 
 __all__ = ["BinarySum"]
 
@@ -26,6 +27,8 @@ class BinarySum(nn.Module):
         positive: v_p.
         negative: v_n.
     """
+
+    reductions: ClassVar[tuple[type[Reduction], ...]] = (SumSoftplus,)
 
     def __init__(self, scale: float, bias: float, positive: float = 1.0, negative: float = 1.0) -> None:
         super().__init__()

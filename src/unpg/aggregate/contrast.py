@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from unpg.aggregate.base import AGGREGATES, Aggregated, batch_rows, negative_reshape
 from unpg.errors import ConfigError
 from unpg.margins import Margin
-from unpg.similarity import Anchors, Pairs, log_add_exp
+from unpg.similarity import Anchors, LogSumExp, Pairs, Reduction, Sum, log_add_exp
 
 __all__ = ["Contrast"]
 
@@ -24,6 +25,7 @@ class Contrast:
         scale: s, the inverse temperature.
     """
 
+    reductions: ClassVar[tuple[type[Reduction], ...]] = (LogSumExp, Sum)
     scale: float = 10.0
 
     def __post_init__(self) -> None:

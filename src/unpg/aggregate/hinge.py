@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from unpg.aggregate.base import AGGREGATES, Aggregated, batch_rows, negative_reshape, positive_reshape
 from unpg.errors import ConfigError
 from unpg.margins import Margin
-from unpg.similarity import Anchors, Pairs, Reshape, SimilaritySet
+from unpg.similarity import Anchors, HingeSum, Pairs, Reduction, Reshape, SimilaritySet
 
 __all__ = ["Mining", "PairHinge", "TripletHinge"]
 
@@ -27,6 +27,7 @@ class PairHinge:
         below: Where negatives should be.
     """
 
+    reductions: ClassVar[tuple[type[Reduction], ...]] = (HingeSum,)
     above: float = 1.0
     below: float = 0.0
 
@@ -53,6 +54,7 @@ class TripletHinge:
             arXiv 1703.07737), the mean over those anchors.
     """
 
+    reductions: ClassVar[tuple[type[Reduction], ...]] = ()
     m: float = 0.2
     mining: Mining = "all"
 

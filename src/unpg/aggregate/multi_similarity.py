@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from unpg.aggregate.base import AGGREGATES, Aggregated, batch_rows
 from unpg.errors import ConfigError
 from unpg.margins import Margin
-from unpg.similarity import Anchors, Fences, Pairs, SimilaritySet, softplus
+from unpg.similarity import Anchors, Fences, LogSumExp, Pairs, Reduction, SimilaritySet, softplus
 
 __all__ = ["MultiSimilarity"]
 
@@ -26,6 +27,7 @@ class MultiSimilarity:
             below its hardest negative plus epsilon; an anchor without one kind has none of the other. None keeps all.
     """
 
+    reductions: ClassVar[tuple[type[Reduction], ...]] = (LogSumExp,)
     alpha: float = 2.0
     beta: float = 50.0
     base: float = 0.5

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from unpg.aggregate.base import AGGREGATES, Aggregated, log_union, negative_reshape, positive_reshape
 from unpg.errors import ConfigError
 from unpg.margins import Margin
-from unpg.similarity import Anchors, LogSumExp, Pairs, SumSoftplus
+from unpg.similarity import Anchors, LogSumExp, Pairs, Reduction, SumSoftplus
 
 __all__ = ["PerPositive"]
 
@@ -27,6 +28,7 @@ class PerPositive:
         epsilon: See scale.
     """
 
+    reductions: ClassVar[tuple[type[Reduction], ...]] = (LogSumExp, SumSoftplus)
     scale: float | None = 16.0
     epsilon: float = 1e-22
 

@@ -1,14 +1,14 @@
 """The softmax family: ``log(1 + sum_n sum_p e^(s (s_n - s_p)))`` of each anchor."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from unpg.aggregate.base import AGGREGATES, Aggregated, log_union, negative_reshape, positive_reshape, shares_of
 from unpg.errors import ConfigError
 from unpg.margins import Margin
-from unpg.similarity import Anchors, Negatives, OwnClassSet, Pairs, softplus
+from unpg.similarity import Anchors, LogSumExp, Negatives, OwnClassSet, Pairs, Reduction, softplus
 
 __all__ = ["Softmax"]
 
@@ -27,6 +27,7 @@ class Softmax:
             scales differ by row, so a set that all anchors share has no place in them.
     """
 
+    reductions: ClassVar[tuple[type[Reduction], ...]] = (LogSumExp,)
     scale: float | Literal["norm"] = 64.0
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""``unpg data {info, check, convert, split} SOURCE``."""
+"""``unpg data {info, check, convert, split, audit} SOURCE``."""
 
 import argparse
 import sys
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import Progress
 
+from unpg.cli.data_audit import add_options, run_audit
 from unpg.data.check import check_set
 from unpg.data.convert import FORMS, convert
 from unpg.data.inspect import inspect_set
@@ -18,15 +19,18 @@ __all__ = ["run"]
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse and do one of the four."""
-    parser = argparse.ArgumentParser(prog="unpg data", description="Look at, check, convert and split image sets.")
+    """Parse and do one of the five."""
+    parser = argparse.ArgumentParser(
+        prog="unpg data", description="Look at, check, convert, split and audit image sets."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
-    what = "folder of identities, or a .rec, .bin, .csv, .parquet or list (.txt) file"
+    what = "folder of identities, or a .rec, .bin, .csv, .parquet, .tar, LMDB or list (.txt) file"
     for verb, text in (
         ("info", "count images and identities"),
         ("check", "decode every image and list what is wrong; exit status 1 if anything is"),
         ("convert", "copy to RecordIO or a folder, image files byte for byte"),
         ("split", "write two lists that share no identity"),
+        ("audit", "with a model, find what is likely wrong with the labels; exit status 1 if anything is"),
     ):
         verbs.add_parser(verb, help=text, description=text).add_argument("source", help=what)
     verbs.choices["convert"].add_argument("--out", required=True, help="folder to write, must not exist")
@@ -34,6 +38,7 @@ def run(arguments: Sequence[str]) -> None:
     verbs.choices["split"].add_argument("--out", required=True, help="folder for rest.txt and held_out.txt")
     verbs.choices["split"].add_argument("--fraction", type=float, default=0.1, help="share of identities held out")
     verbs.choices["split"].add_argument("--seed", type=int, default=0, help="which ones (default: %(default)s)")
+    add_options(verbs.choices["audit"])
     found = parser.parse_args(list(arguments))
     console = Console(highlight=False, soft_wrap=True, markup=False)
     image_set = open_source(found.source)
@@ -42,6 +47,8 @@ def run(arguments: Sequence[str]) -> None:
     elif found.verb == "split":
         for file, count in split_to_lists(image_set, found.out, fraction=found.fraction, seed=found.seed):
             console.print(f"Wrote {file}: {count:,} identities")
+    elif found.verb == "audit":
+        run_audit(found, image_set, console)
     else:
         with Progress(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(found.verb, total=len(image_set))

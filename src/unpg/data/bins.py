@@ -24,11 +24,10 @@ from numpy.typing import NDArray
 
 from unpg.data.decode import decode, require_size
 from unpg.data.image_set import set_digest
+from unpg.data.pairs import even_folds
 from unpg.errors import DataError
 
-__all__ = ["BinImages", "BinPairs", "read_bin", "write_bin"]
-
-FOLDS = 10
+__all__ = ["BinImages", "BinPairs", "image_file", "parse_pickle", "read_bin", "write_bin"]
 
 
 class BinImages:
@@ -98,9 +97,7 @@ class BinPairs:
         places = [number.setdefault(content, len(number)) for content in contents]
         self.pairs: NDArray[np.int64] = np.array(places, dtype=np.int64).reshape(-1, 2)
         self.images = BinImages(str(path), list(number))
-        n = len(self.same)
-        sizes = [n // FOLDS + (fold < n % FOLDS) for fold in range(FOLDS)] if n >= FOLDS else [n]
-        self.folds: NDArray[np.int64] = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
+        self.folds = even_folds(len(self.same))
 
 
 def read_bin(path: str | PathLike[str]) -> tuple[list[bytes], NDArray[np.bool_]]:
@@ -114,17 +111,7 @@ def read_bin(path: str | PathLike[str]) -> tuple[list[bytes], NDArray[np.bool_]]
         data = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    try:
-        # Texts of Python 2 are bytes; those of Python 3 are marked as such in the pickle and stay what they are.
-        found = _Unpickler(io.BytesIO(data), encoding="bytes").load()
-    except _RefusedError as error:
-        raise DataError(
-            f"{path} asks for {error} while it is unpickled. A verification set needs bytes, arrays of numbers and "
-            "lists only; this file may be hostile. Nothing of it was run. Do not use it."
-        ) from error
-    # An unpickler raises nearly anything on broken bytes.
-    except Exception as error:
-        raise DataError(f"{path} is no sound pickle of {len(data)} bytes: {error!r}. Fetch it again.") from error
+    found = parse_pickle(data, str(path))
     if not isinstance(found, list | tuple) or len(found) != 2:
         raise DataError(f"{path}: expected a pair (images, answers), got {_said(found)}.")
     images, same = (f.values() if isinstance(f, _Array) else f for f in found)
@@ -135,8 +122,33 @@ def read_bin(path: str | PathLike[str]) -> tuple[list[bytes], NDArray[np.bool_]]
             f"{path} has {len(images)} images and {len(same)} answers; expected two images per answer and one answer "
             "or more."
         )
-    contents = [_content(image, f"{path}, image {i}") for i, image in enumerate(images)]
+    contents = [image_file(image, f"{path}, image {i}") for i, image in enumerate(images)]
     return contents, np.array([_answer(s, f"{path}, answer {i}") for i, s in enumerate(same)], dtype=np.bool_)
+
+
+def parse_pickle(data: bytes, name: str) -> Any:
+    """What a pickle holds, if that is bytes, texts, numbers, arrays of numbers and plain containers; nothing is run.
+
+    Arrays are left as they are in the pickle; :func:`image_file` takes their bytes.
+
+    Args:
+        data: The pickle, of Python 2 or 3.
+        name: What to call it in errors.
+
+    Raises:
+        DataError: It asks for anything else, or is broken.
+    """
+    try:
+        # Texts of Python 2 are bytes; those of Python 3 are marked as such in the pickle and stay what they are.
+        return _Unpickler(io.BytesIO(data), encoding="bytes").load()
+    except _RefusedError as error:
+        raise DataError(
+            f"{name} asks for {error} while it is unpickled. A set of faces needs bytes, arrays of numbers and "
+            "lists only; this file may be hostile. Nothing of it was run. Do not use it."
+        ) from error
+    # An unpickler raises nearly anything on broken bytes.
+    except Exception as error:
+        raise DataError(f"{name} is no sound pickle of {len(data)} bytes: {error!r}. Fetch it again.") from error
 
 
 def write_bin(path: str | PathLike[str], images: Sequence[bytes], same: Sequence[bool]) -> None:
@@ -278,7 +290,12 @@ class _Unpickler(pickle.Unpickler):
         return _ALLOWED[f"{module}.{name}"]
 
 
-def _content(image: Any, name: str) -> bytes:
+def image_file(image: Any, name: str) -> bytes:
+    """The image file that a value of :func:`parse_pickle` is: bytes, or an array of bytes.
+
+    Raises:
+        DataError: It is neither.
+    """
     if isinstance(image, _Array):
         try:
             pixels = image.values()

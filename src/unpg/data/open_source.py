@@ -10,11 +10,24 @@ from unpg.errors import DataError
 
 __all__ = ["open_source"]
 
-_KINDS = {".rec": "recordio", ".csv": "csv", ".parquet": "parquet", ".txt": "list", ".lst": "list", ".tsv": "list"}
+_KINDS = {
+    ".rec": "recordio",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".txt": "list",
+    ".lst": "list",
+    ".tsv": "list",
+    ".tar": "webdataset",
+    ".mdb": "lmdb",
+    ".lmdb": "lmdb",
+}
+_MARKS = (("*.rec", "recordio"), ("data.mdb", "lmdb"), ("*.tar", "webdataset"))
 
 
 def open_source(path: str | PathLike[str]) -> ImageSet:
-    """The set at ``path``: a folder of identities, a folder with ``.rec`` files, or a file, told by its ending.
+    """The set at ``path``, told by its ending: a file, tar shards ``a-{000..127}.tar``, or a folder.
+
+    A folder is a RecordIO set, an LMDB or a set of shards if it has such files, else one folder per identity.
 
     Raises:
         DataError: There is nothing, or of no known kind.
@@ -22,8 +35,10 @@ def open_source(path: str | PathLike[str]) -> ImageSet:
     found = Path(path)
     settings = {"path": str(path)}
     if found.is_dir():
-        kind = "recordio" if any(found.glob("*.rec")) else "folder"
-        settings = settings if kind == "recordio" else {"roots": str(path)}
+        kind = next((kind for mark, kind in _MARKS if any(found.glob(mark))), "folder")
+        settings = settings if kind != "folder" else {"roots": str(path)}
+    elif found.suffix == ".tar" and "{" in found.name:
+        kind = "webdataset"
     elif not found.is_file():
         raise DataError(f"{path} does not exist.")
     elif found.suffix == ".bin":

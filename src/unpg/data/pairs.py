@@ -18,7 +18,19 @@ from unpg.data.decode import decode, require_size
 from unpg.data.image_set import set_digest
 from unpg.errors import ConfigError, DataError, did_you_mean
 
-__all__ = ["LeftOut", "PairImages", "PairList", "cfp_pairs", "csv_pairs", "lfw_pairs"]
+__all__ = [
+    "LeftOut",
+    "PairCollector",
+    "PairImages",
+    "PairList",
+    "cfp_pairs",
+    "csv_pairs",
+    "even_folds",
+    "lfw_pairs",
+    "read_lines",
+]
+
+FOLDS = 10
 
 AnyPath = str | PathLike[str]
 
@@ -124,7 +136,7 @@ def lfw_pairs(pairs_file: AnyPath, images_root: AnyPath, *, ext: str = "jpg", na
     Raises:
         DataError: The file does not read like that (with the line), or none of the images is there.
     """
-    lines = _lines(pairs_file)
+    lines = read_lines(pairs_file)
     header = lines[0].split() if lines else []
     if not 1 <= len(header) <= 2 or not all(cell.isdecimal() for cell in header):
         first = repr(lines[0]) if lines else "an empty file"
@@ -139,7 +151,7 @@ def lfw_pairs(pairs_file: AnyPath, images_root: AnyPath, *, ext: str = "jpg", na
             f"file has {len(lines)}. Fetch it again."
         )
     root = Path(images_root)
-    found = _Collector(name, str(images_root))
+    found = PairCollector(name, str(images_root))
     for number, line in enumerate(lines[1:], start=2):
         fold, place = divmod(number - 2, 2 * half)
         same = place < half
@@ -178,10 +190,10 @@ def cfp_pairs(protocol_dir: AnyPath, kind: Literal["FF", "FP"], images_root: Any
     folders = sorted(path for path in (protocol / "Split" / kind).glob("*") if path.is_dir())
     if not folders:
         raise DataError(f"{protocol / 'Split' / kind} has no folds. Expected folders 01 to 10 with same.txt, diff.txt.")
-    found = _Collector(f"CFP-{kind}", str(root))
+    found = PairCollector(f"CFP-{kind}", str(root))
     for fold, folder in enumerate(folders):
         for file, same in ((folder / "same.txt", True), (folder / "diff.txt", False)):
-            for number, line in enumerate(_lines(file), start=1):
+            for number, line in enumerate(read_lines(file), start=1):
                 if not line.strip():
                     continue
                 cells = [cell.strip() for cell in line.split(",")]
@@ -211,7 +223,7 @@ def csv_pairs(file: AnyPath, root: AnyPath | None = None, *, name: str | None = 
         DataError: The table does not read like that (with the line), or none of the images is there.
     """
     base = Path(root) if root is not None else Path(file).parent
-    rows = csv.reader(_lines(file))
+    rows = csv.reader(read_lines(file))
     header = [cell.strip() for cell in next(rows, [])]
     needed, optional = ("path_a", "path_b", "same"), ("fold", "identity_a", "identity_b")
     for column in header:
@@ -224,7 +236,7 @@ def csv_pairs(file: AnyPath, root: AnyPath | None = None, *, name: str | None = 
             f"{file}, line 1: expected the columns {', '.join(needed)}, each once, and maybe fold, or identity_a "
             f"with identity_b; got {', '.join(header) or 'none'}."
         )
-    found = _Collector(name or Path(file).stem, str(base))
+    found = PairCollector(name or Path(file).stem, str(base))
     for cells in rows:
         where = f"{file}, line {rows.line_num}"
         if not cells:
@@ -246,8 +258,13 @@ def csv_pairs(file: AnyPath, root: AnyPath | None = None, *, name: str | None = 
     return found.pair_list()
 
 
-class _Collector:
-    """Gathers the pairs of a protocol; those that touch a missing file go apart."""
+class PairCollector:
+    """Gathers the pairs of a protocol; those that touch a missing file go apart.
+
+    Args:
+        name: What to call the benchmark.
+        root: Where images are sought, for messages.
+    """
 
     def __init__(self, name: str, root: str) -> None:
         self.name, self.root = name, root
@@ -257,6 +274,11 @@ class _Collector:
         self.left_out: list[LeftOut] = []
 
     def add(self, a: str, b: str, same: bool, fold: int, who: tuple[str | None, str | None], where: str) -> None:
+        """Take the pair of the files ``a`` and ``b``, which show ``who``; ``where`` is its line, for messages.
+
+        Raises:
+            DataError: The answer or the people are at odds with each other or with an earlier line.
+        """
         if None not in who and same != (who[0] == who[1]):
             kind = "genuine" if same else "impostor"
             raise DataError(f"{where}: a pair that is said to be {kind} shows {who[0]!r} and {who[1]!r}.")
@@ -279,6 +301,11 @@ class _Collector:
         return number
 
     def pair_list(self) -> PairList:
+        """All pairs so far.
+
+        Raises:
+            DataError: There is no pair, or none with both files.
+        """
         if not self.rows:
             if not self.left_out:
                 raise DataError(f"{self.name}: the list has no pairs.")
@@ -303,7 +330,7 @@ class _Collector:
 def _cfp_images(file: Path, root: Path) -> dict[str, Path]:
     """Number (as written) -> image, from lines like ``1 ../Data/Images/001/frontal/01.jpg``."""
     images: dict[str, Path] = {}
-    for number, line in enumerate(_lines(file), start=1):
+    for number, line in enumerate(read_lines(file), start=1):
         if not line.strip():
             continue
         cells = line.split()
@@ -322,8 +349,19 @@ def _relative(files: list[str]) -> list[str]:
     return [Path(os.path.relpath(file, folder)).as_posix() for file in files]
 
 
-def _lines(file: AnyPath) -> list[str]:
+def even_folds(n: int) -> NDArray[np.int64]:
+    """(n,) int64: ten runs of neighbors as even as can be (the first ones have one more); all 0 if n < 10."""
+    sizes = [n // FOLDS + (fold < n % FOLDS) for fold in range(FOLDS)] if n >= FOLDS else [n]
+    return np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
+
+
+def read_lines(file: AnyPath) -> list[str]:
+    """The lines of a pair list, UTF-8.
+
+    Raises:
+        DataError: It cannot be read.
+    """
     try:
         return Path(file).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The pair list {file} cannot be read: {error}.") from error
+        raise DataError(f"The list {file} cannot be read: {error}.") from error

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from unpg.data.folder import FolderSet
 from unpg.data.image_set import ImageSet
 from unpg.data.joined import JoinedSet
+from unpg.data.kface import KFaceSet
 from unpg.data.listed import csv_set, list_set
+from unpg.data.lmdb_set import LmdbSet
 from unpg.data.parquet import ParquetSet
 from unpg.data.record_set import RecordSet
+from unpg.data.tar_set import TarSet
 from unpg.errors import ConfigError
 from unpg.registry import Registry
 
@@ -53,6 +56,31 @@ def parquet(
 ) -> ImageSet:
     """A Parquet file of images or paths: :class:`unpg.data.parquet.ParquetSet`."""
     return ParquetSet(path, root, image_column=image_column, identity_column=identity_column)
+
+
+@SOURCES.register("lmdb")
+def lmdb(path: str) -> ImageSet:
+    """An LMDB of images and labels: :class:`unpg.data.lmdb_set.LmdbSet`."""
+    return LmdbSet(path)
+
+
+@SOURCES.register("webdataset")
+def webdataset(path: str, label_key: str = "label") -> ImageSet:
+    """WebDataset's tar shards: :class:`unpg.data.tar_set.TarSet`."""
+    return TarSet(path, label_key)
+
+
+@SOURCES.register("kface")
+def kface(
+    root: str,
+    test_ids: str,
+    views: str = "T4",
+    part: Literal["train", "test"] = "train",
+    ext: str = "jpg",
+    allow_missing: bool = False,
+) -> ImageSet:
+    """K-FACE's tree ``<id>/S001/L1/E01/C1.jpg``: :class:`unpg.data.kface.KFaceSet`."""
+    return KFaceSet(root, views, test_ids, part=part, ext=ext, allow_missing=allow_missing)
 
 
 @SOURCES.register("joined")

@@ -1,6 +1,6 @@
 """Backbone and data to embeddings, in memory and on disk."""
 
-from unpg.embed.cache import cached_embed
+from unpg.embed.cache import cached_embed, default_cache
 from unpg.embed.digest import embedding_key, weights_digest
 from unpg.embed.embed import FLIPS, Flip, embed, normalize
 from unpg.embed.embeddings import Embeddings
@@ -12,6 +12,7 @@ __all__ = [
     "Flip",
     "Model",
     "cached_embed",
+    "default_cache",
     "embed",
     "embedding_key",
     "normalize",

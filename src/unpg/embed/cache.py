@@ -9,12 +9,18 @@ import torch
 from numpy.typing import NDArray
 
 from unpg.data.image_set import ImageSet
+from unpg.data.record_set import cache_folder
 from unpg.embed.digest import embedding_key
 from unpg.embed.embed import Flip, OnError, Precision, embed
 from unpg.embed.embeddings import Embeddings
 from unpg.embed.model import Model
 
-__all__ = ["cached_embed"]
+__all__ = ["cached_embed", "default_cache"]
+
+
+def default_cache() -> Path:
+    """Where embeddings are kept that belong to no run: ``$XDG_CACHE_HOME/unpg/embeddings``, else under ``~/.cache``."""
+    return cache_folder().with_name("embeddings")
 
 
 def cached_embed(

@@ -17,7 +17,18 @@ from torch import Tensor
 from unpg.errors import DataError, ShapeError
 from unpg.evaluate.curves import Roc
 
-__all__ = ["RESOLUTION", "AllPairs", "all_pairs", "count_cosines", "fine_cosines", "full_precision", "unit_rows"]
+__all__ = [
+    "RESOLUTION",
+    "AllPairs",
+    "PairCounts",
+    "all_pairs",
+    "count_cosines",
+    "count_pairs",
+    "fine_cosines",
+    "full_precision",
+    "rounded",
+    "unit_rows",
+]
 
 RESOLUTION = 2**-20
 """Cosines are rounded to multiples of this (9.5e-7), the order of a float32 dot product's own rounding error.
@@ -28,6 +39,7 @@ They are tied, and ties count against the model.
 
 _STEPS = round(1 / RESOLUTION)
 _BINS = 2 * _STEPS + 1
+_ROWS_AT_ONCE = 8192  # in float64
 _COARSE = 512  # fine bins in one bin of the histogram for pictures, 2^-11 wide
 
 
@@ -44,6 +56,21 @@ class AllPairs:
 
     roc: Roc
     edges: NDArray[np.float64]
+    genuine: NDArray[np.int64]
+    impostor: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class PairCounts:
+    """How many pairs of a set have each score; unlike :class:`AllPairs` it does not mind one kind missing.
+
+    Attributes:
+        values: (t,) the scores, all multiples of :data:`RESOLUTION` in -1 .. 1, rising.
+        genuine: (t,) int64, pairs of one identity with that score.
+        impostor: (t,) int64, pairs of two identities with that score.
+    """
+
+    values: NDArray[np.float64]
     genuine: NDArray[np.int64]
     impostor: NDArray[np.int64]
 
@@ -72,6 +99,29 @@ def all_pairs(
         ShapeError: The two do not fit each other.
         DataError: An embedding is not finite, or there is no genuine or no impostor pair.
     """
+    found = count_pairs(embeddings, labels, device=device, block_rows=block_rows, block_columns=block_columns)
+    g, i = found.genuine, found.impostor
+    if not g.any() or not i.any():
+        who = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+        raise DataError(
+            f"All pairs of a set need two identities, and one with two images; got {len(who)} images of "
+            f"{len(np.unique(who))} identities: {g.sum()} genuine and {i.sum()} impostor pairs."
+        )
+    edges = np.linspace(-1.0, 1.0, 2 * _STEPS // _COARSE + 1)
+    return AllPairs(Roc.from_counts(found.values, g, i), edges, _coarse(g), _coarse(i))
+
+
+def count_pairs(
+    embeddings: ArrayLike | Tensor,
+    labels: ArrayLike | Tensor,
+    *,
+    device: torch.device | str = "cpu",
+    block_rows: int = 1024,
+    block_columns: int = 4096,
+) -> PairCounts:
+    """The histogram behind :func:`all_pairs`; arguments, memory and errors as there, but one kind of pair may be
+    missing.
+    """
     rows = unit_rows(embeddings)
     identity = labels.detach().cpu() if isinstance(labels, Tensor) else torch.as_tensor(np.asarray(labels))
     if identity.shape != rows.shape[:1]:
@@ -99,14 +149,7 @@ def all_pairs(
                 everyone += torch.bincount(bins[once], minlength=_BINS)
                 genuine += torch.bincount(bins[once & same], minlength=_BINS)
     g = genuine.cpu().numpy()
-    i = everyone.cpu().numpy() - g
-    if not g.any() or not i.any():
-        raise DataError(
-            f"All pairs of a set need two identities, and one with two images; got {len(x)} images of "
-            f"{len(torch.unique(identity))} identities: {g.sum()} genuine and {i.sum()} impostor pairs."
-        )
-    edges = np.linspace(-1.0, 1.0, 2 * _STEPS // _COARSE + 1)
-    return AllPairs(Roc.from_counts(fine_cosines(), g, i), edges, _coarse(g), _coarse(i))
+    return PairCounts(fine_cosines(), g, everyone.cpu().numpy() - g)
 
 
 def fine_cosines() -> NDArray[np.float64]:
@@ -129,17 +172,26 @@ def unit_rows(embeddings: ArrayLike | Tensor) -> Tensor:
     x = embeddings.detach().cpu() if isinstance(embeddings, Tensor) else torch.as_tensor(np.asarray(embeddings))
     if x.ndim != 2 or not x.shape[0] or not x.shape[1]:
         raise ShapeError(f"embeddings must be (n, d) with n, d >= 1; got shape {tuple(x.shape)}.")
-    x = x.to(torch.float64)
-    bad = (~torch.isfinite(x).all(dim=1)).nonzero().flatten()
-    if len(bad):
+    unit = torch.empty(x.shape, dtype=torch.float32)
+    bad = torch.zeros(len(x), dtype=torch.bool)
+    for start in range(0, len(x), _ROWS_AT_ONCE):
+        part = x[start : start + _ROWS_AT_ONCE].to(torch.float64)
+        # Scaled first, so that very large and very small rows neither overflow nor vanish when squared.
+        largest = part.abs().amax(dim=1, keepdim=True)
+        bad[start : start + _ROWS_AT_ONCE] = ~torch.isfinite(largest.squeeze(1))  # of NaN the largest is NaN
+        part = part / largest.clamp(min=torch.finfo(torch.float64).tiny)
+        unit[start : start + _ROWS_AT_ONCE] = part / part.norm(dim=1, keepdim=True).clamp(min=0.5)
+    if bad.any():
         raise DataError(
-            f"{len(bad):,} of {len(x):,} embeddings hold NaN or infinity; the first is row {int(bad[0])}. "
-            "The model diverged, or its preprocessing does not fit."
+            f"{int(bad.sum()):,} of {len(x):,} embeddings hold NaN or infinity; the first is row "
+            f"{int(bad.nonzero()[0])}. The model diverged, or its preprocessing does not fit."
         )
-    # Scaled first, so that very large and very small rows neither overflow nor vanish when squared.
-    x = x / x.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-    unit: Tensor = x / x.norm(dim=1, keepdim=True).clamp(min=0.5)
-    return unit.to(torch.float32)
+    return unit
+
+
+def rounded(cosines: Tensor) -> Tensor:
+    """Cosines as multiples of :data:`RESOLUTION`, in place: what is closer than rounding error is tied."""
+    return cosines.mul_(_STEPS).round_().div_(_STEPS)
 
 
 def _bins(cosines: Tensor) -> Tensor:

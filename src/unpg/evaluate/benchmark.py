@@ -32,7 +32,9 @@ LAYOUT = """\
   cfp/protocol/Pair_list_F.txt         the official lists
   cfp/protocol/Pair_list_P.txt
   cfp/protocol/Split/{FF,FP}/01 .. 10/{same,diff}.txt
-  celeba288/<id>/*.jpg                 training images"""
+  celeba288/<id>/*.jpg                 training images
+  kface/images/<id>/S001/L1/E01/C1.jpg K-FACE, aligned crops
+  kface/kface.Q1.txt .. kface.Q4.txt   its pair lists"""
 """How the data root is laid out, for messages."""
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "RELIABLE_FALSE_ACCEPTS",
     "Roc",
     "TarAtFar",
+    "allowed_errors",
     "check_scores",
     "tally",
     "target_name",
@@ -186,11 +187,7 @@ class Roc:
             return TarAtFar(target, None, None, None, expected, False, False, reason)
         reliable = RELIABLE_FALSE_ACCEPTS / n <= target
         reason = "" if reliable else f"only {expected:.3g} false accepts expected at FAR {target_name(target)}"
-        allowed = min(int(expected), n)
-        while allowed < n and (allowed + 1) / n <= target:
-            allowed += 1
-        while allowed / n > target:
-            allowed -= 1
+        allowed = allowed_errors(n, target)
         at = int(np.searchsorted(self.false_accepts, allowed, side="right")) - 1
         threshold = float(self.thresholds[at]) if at else None
         return TarAtFar(
@@ -209,6 +206,18 @@ class Roc:
         at = int(np.searchsorted(-self.thresholds, -threshold, side="right")) - 1
         right = int(self.true_accepts[max(at, 0)]) + self.impostor - int(self.false_accepts[max(at, 0)])
         return right / (self.genuine + self.impostor)
+
+
+def allowed_errors(n: int, target: float) -> int:
+    """The largest k with ``k / n <= target``, compared as quotients: 0.29 * 100 falls below 29, but 29 / 100 is the
+    number that the user wrote.
+    """
+    k = min(int(target * n), n)
+    while k < n and (k + 1) / n <= target:
+        k += 1
+    while k / n > target:
+        k -= 1
+    return k
 
 
 def check_scores(scores: ArrayLike, same: ArrayLike) -> tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from unpg.data.bins import BinPairs
 from unpg.data.folder import FolderSet
+from unpg.data.kface import kface_pairs
 from unpg.data.pairs import PairImages, PairList, cfp_pairs, csv_pairs, lfw_pairs
 from unpg.errors import DataError, did_you_mean
 from unpg.evaluate.benchmark import LAYOUT, AllPairsBenchmark, Benchmark, PairBenchmark, data_root
@@ -91,6 +92,36 @@ def _cfp_all(root: Path) -> Benchmark:
     """All pairs of all of CFP, both poses."""
     _need(root, "cfp-allpairs", "cfp/images")
     return AllPairsBenchmark("cfp-allpairs", FolderSet(root / "cfp/images"))
+
+
+@BENCHMARKS.register("kface-q1")
+def _kface_q1(root: Path) -> Benchmark:
+    """K-FACE Q1: 1,000 pairs, cameras 4 to 10 (arXiv 2111.01717)."""
+    return _kface(root, "Q1")
+
+
+@BENCHMARKS.register("kface-q2")
+def _kface_q2(root: Path) -> Benchmark:
+    """K-FACE Q2: 100,000 pairs, accessories and nine lights too."""
+    return _kface(root, "Q2")
+
+
+@BENCHMARKS.register("kface-q3")
+def _kface_q3(root: Path) -> Benchmark:
+    """K-FACE Q3: 100,000 pairs, expressions too, 17 lights, cameras 1 to 13."""
+    return _kface(root, "Q3")
+
+
+@BENCHMARKS.register("kface-q4")
+def _kface_q4(root: Path) -> Benchmark:
+    """K-FACE Q4: 100,000 pairs, every attribute but light 7."""
+    return _kface(root, "Q4")
+
+
+def _kface(root: Path, list_name: str) -> Benchmark:
+    name = f"kface-{list_name.lower()}"
+    _need(root, name, f"kface/kface.{list_name}.txt", "kface/images")
+    return pair_benchmark(name, kface_pairs(root / f"kface/kface.{list_name}.txt", root / "kface/images"))
 
 
 def _cfp(root: Path, kind: Literal["FF", "FP"]) -> Benchmark:

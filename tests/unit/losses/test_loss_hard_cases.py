@@ -8,10 +8,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from unpg.aggregate import Softmax, TripletHinge
 from unpg.errors import ConfigError, DataError, ShapeError
-from unpg.losses import LOSSES, PairLoss, arcface, cosface, effective_rank, triplet, unpg
+from unpg.losses import LOSSES, PairLoss, SumLoss, arcface, cosface, effective_rank, triplet, unpg
 from unpg.margins import Magnitude, NoMargin
 from unpg.pairs import BatchPairs, ClassPairs, FeaturePairs
-from unpg.similarity import Balanced, Constant, Scheduled, Share, stream
+from unpg.similarity import Anchors, Balanced, ClassSet, Constant, OwnClassSet, Scheduled, Share, SimilaritySet, stream
 
 CLASSES, DIM = 6, 8
 
@@ -181,6 +181,39 @@ class TestEveryLoss:
         before = {key: str(value) for key, value in loss.state_dict().items()}
         loss(torch.randn(9, DIM), torch.arange(9) % CLASSES, step=0)
         assert {key: str(value) for key, value in loss.state_dict().items()} == before
+
+
+UNITS = {
+    "triplet": "triplet", "npair": "positive pair", "infonce": "positive pair", "snpair": "positive pair",
+    "contrastive": "batch", "circle-pairs": "batch",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_reductions_and_unit_are_those_named(name, monkeypatch):
+    """What an aggregate asks of its sets is what it declares."""
+    asked = set()
+    for kind, method in (ClassSet, "reduce"), (OwnClassSet, "reduce"), (SimilaritySet, "_reduce"):
+        original = getattr(kind, method)
+
+        def noted(self, reduction, *arguments, original=original, **options):
+            asked.add(type(reduction))
+            return original(self, reduction, *arguments, **options)
+
+        monkeypatch.setattr(kind, method, noted)
+    loss = build(name)
+    parts = list(loss.losses.values()) if isinstance(loss, SumLoss) else [loss]
+    for part in parts:
+        asked.clear()
+        x, labels = torch.randn(12, DIM), torch.arange(12) % CLASSES
+        units = part(x, labels, step=0).statistics["units"]
+        assert asked == set(part.aggregate.reductions)
+        anchors = Anchors.of(x, labels, step=0)
+        pairs = part.pairs(anchors)
+        found = part.aggregate(pairs, part.margin.for_batch(anchors, pairs.target()), anchors)
+        assert found.count == units
+        if len(parts) == 1:
+            assert found.unit == UNITS.get(name, "anchor")
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if any(

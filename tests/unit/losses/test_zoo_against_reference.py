@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from naive_unpg import naive_unpg_arcface
 from slow_losses import classification_loss
 
 from unpg.losses import arcface, cosface, magface, normface, unpg
@@ -140,3 +141,15 @@ def test_gradcheck(kind, scope):
         return call(loss, {"pairs.of.head.weight": w}, (x, labels)).loss
 
     assert torch.autograd.gradcheck(value, (features.requires_grad_(), weights.requires_grad_()))
+
+
+@pytest.mark.parametrize("r", [None, 0.5, 1.5])
+def test_the_naive_form_of_the_benchmark_is_the_same_loss(r):
+    features, labels, weights = batch(33)
+    x, y = features.clone().requires_grad_(), features.clone().requires_grad_()
+    naive = naive_unpg_arcface(x, labels, weights, s=S, m=0.5, r=r)
+    truth = classification_loss("arcface", y, labels.tolist(), weights, s=S, settings={"m": 0.5}, r=r)
+    naive.backward()
+    truth.backward()
+    assert relative(naive.detach(), truth.detach()) < 1e-10
+    assert relative(x.grad, y.grad) < 1e-9

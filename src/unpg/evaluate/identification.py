@@ -1,0 +1,284 @@
+"""One against many: closed-set ranks, open-set searches, and a million distractors.
+
+Terms of ISO/IEC 19795-1. A *search* compares a probe with a gallery; it is *mated* if the probe's subject is enrolled
+there. A candidate is returned when its score is >= T. FPIR(T): share of non-mated searches that return any candidate.
+TPIR(r, T): share of mated searches whose mate is returned among the r best; FNIR = 1 - TPIR. Ties count against the
+model: whoever scores as high as the mate stands before it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from unpg.errors import ConfigError, DataError, ShapeError
+from unpg.evaluate.allpairs import full_precision, rounded, unit_rows
+from unpg.evaluate.curves import RELIABLE_FALSE_ACCEPTS, TarAtFar, allowed_errors, target_name
+
+__all__ = ["DistractorResult", "Searches", "TpirAtFpir", "search", "with_distractors"]
+
+
+@dataclass(frozen=True)
+class TpirAtFpir:
+    """TPIR at the smallest threshold whose FPIR does not exceed a target.
+
+    Attributes:
+        target: FPIR that must not be exceeded.
+        rank: The mate must be among so many best candidates.
+        value: TPIR; None when the searches cannot resolve the target.
+        above: Candidates are returned when their score is above this: the largest score that must be refused.
+            -inf when all may be accepted, None when refused.
+        fpir: FPIR that this really has; None when refused.
+        expected_false_positives: ``target`` times the number of non-mated searches.
+        reliable: At least thirty are expected.
+        reason: Why the value is refused or marked; empty when it is neither.
+    """
+
+    target: float
+    rank: int
+    value: float | None
+    above: float | None
+    fpir: float | None
+    expected_false_positives: float
+    reliable: bool
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Searches:
+    """What searching each of p probes in a gallery found.
+
+    Attributes:
+        mated: (p,) bool, whether the probe's subject is enrolled.
+        mate: (p,) float32, score of the mate; -inf where there is none.
+        rank: (p,) int64, 1 + how many other subjects score as high as the mate or higher; 0 where there is none.
+        best: (p,) float32, highest score of any subject.
+        subjects: Number of subjects enrolled.
+    """
+
+    mated: NDArray[np.bool_]
+    mate: NDArray[np.float32]
+    rank: NDArray[np.int64]
+    best: NDArray[np.float32]
+    subjects: int
+
+    def identification_rate(self, rank: int) -> float:
+        """Closed set: share of mated searches whose mate is among the ``rank`` best. The curve over ranks is the CMC.
+
+        Raises:
+            ConfigError: The rank is not 1 or more.
+            DataError: No search is mated.
+        """
+        if rank < 1:
+            raise ConfigError(f"A rank is 1 or more; got {rank}.")
+        return float(np.mean(self._mated_ranks() <= rank))
+
+    def cmc(self, most: int | None = None) -> NDArray[np.float64]:
+        """(r,) identification rate at ranks 1 .. r; by default up to the number of subjects."""
+        ranks = self._mated_ranks()
+        most = self.subjects if most is None else most
+        return np.cumsum(np.bincount(ranks, minlength=most + 1)[1 : most + 1]) / len(ranks)
+
+    def _mated_ranks(self) -> NDArray[np.int64]:
+        if not self.mated.any():
+            raise DataError("No probe's subject is in the gallery: ranks need mated searches. Check the subjects.")
+        return self.rank[self.mated]
+
+    def tpir_at_fpir(self, target: float, *, rank: int = 1) -> TpirAtFpir:
+        """TPIR(rank, T) at the smallest T with ``#(non-mated searches >= T) <= N * target``, N of them in all.
+
+        Refused (``value`` None) where less than one false positive is expected, marked below thirty.
+
+        Raises:
+            ConfigError: ``target`` is not in (0, 1], or the rank is not 1 or more.
+            DataError: There are no mated or no non-mated searches.
+        """
+        if not 0 < target <= 1 or rank < 1:
+            raise ConfigError(f"An FPIR target lies in (0, 1] and a rank is 1 or more; got {target} and {rank}.")
+        others = np.sort(self.best[~self.mated])[::-1]
+        n, ranks = len(others), self._mated_ranks()
+        if not n:
+            raise DataError("All probes' subjects are in the gallery: FPIR needs non-mated searches.")
+        expected = target * n
+        if 1 / n > target:
+            reason = f"{n:,} non-mated searches resolve FPIR {1 / n:.1e} and above"
+            return TpirAtFpir(target, rank, None, None, None, expected, False, reason)
+        allowed = allowed_errors(n, target)
+        above = float(others[allowed]) if allowed < n else -np.inf
+        found = (self.mate[self.mated] > above) & (ranks <= rank)
+        reliable = RELIABLE_FALSE_ACCEPTS / n <= target
+        reason = "" if reliable else f"only {expected:.3g} false positives expected at FPIR {target_name(target)}"
+        fpir = float(np.mean(others > above))
+        return TpirAtFpir(target, rank, float(found.mean()), above, fpir, expected, reliable, reason)
+
+    @staticmethod
+    def merged(parts: Sequence["Searches"]) -> "Searches":
+        """Searches of several galleries as if they were of one: the way of tools that pool galleries. Its figures are
+        not those of any gallery, and belong under their own name.
+        """
+        mated, mate, rank, best = (
+            np.concatenate([getattr(p, name) for p in parts]) for name in ("mated", "mate", "rank", "best")
+        )
+        return Searches(mated, mate, rank, best, max(p.subjects for p in parts))
+
+
+def search(
+    probes: ArrayLike | Tensor,
+    probe_subjects: ArrayLike,
+    gallery: ArrayLike | Tensor,
+    gallery_subjects: ArrayLike,
+    *,
+    device: torch.device | str = "cpu",
+    block: int = 1024,
+) -> Searches:
+    """Search every probe in the gallery, by cosine; a subject with several entries scores by the nearest.
+
+    Args:
+        probes: (p, d) real.
+        probe_subjects: (p,) integer.
+        gallery: (g, d) real.
+        gallery_subjects: (g,) integer.
+        device: Where to multiply.
+        block: Probes at a time; memory is about ``12 * block * g`` bytes beyond the vectors.
+
+    Raises:
+        ShapeError: Vectors and subjects do not fit each other.
+        DataError: A vector is not finite, or there is no probe or no entry.
+    """
+    x, mine = _labelled("probes", probes, probe_subjects)
+    y, theirs = _labelled("gallery", gallery, gallery_subjects)
+    if x.shape[1] != y.shape[1]:
+        raise ShapeError(f"Probes have {x.shape[1]} dimensions, the gallery {y.shape[1]}: embed both with one model.")
+    names, entry = torch.unique(theirs, return_inverse=True)
+    at = torch.searchsorted(names, mine).clamp(max=len(names) - 1)
+    mated = names[at] == mine
+    x, y, entry, at, mated = (t.to(device) for t in (x, y, entry, at, mated))
+    mate, rank, best = [], [], []
+    with torch.inference_mode(), full_precision():
+        for start in range(0, len(x), block):
+            scores = rounded(x[start : start + block] @ y.T)
+            if len(names) < len(y):
+                nearest = scores.new_full((len(scores), len(names)), -torch.inf)
+                scores = nearest.scatter_reduce_(1, entry.expand(len(scores), -1), scores, "amax")
+            own, has = at[start : start + block, None], mated[start : start + block]
+            own_score = scores.gather(1, own)
+            # The mate itself is >= its own score: that is the 1 of the rank.
+            position = (scores >= own_score).sum(dim=1)
+            best.append(scores.amax(dim=1))
+            mate.append(torch.where(has, own_score.squeeze(1), -torch.inf))
+            rank.append(torch.where(has, position, 0))
+    mates, positions, top = (torch.cat(parts).cpu().numpy() for parts in (mate, rank, best))
+    return Searches(mated.cpu().numpy(), mates, positions, top, len(names))
+
+
+@dataclass(frozen=True, eq=False)
+class DistractorResult:
+    """MegaFace's two figures.
+
+    Attributes:
+        rates: Identification rate by rank: over ordered pairs (gallery image, probe) of one subject, the share whose
+            score is above that of the rank-th best distractor of the probe.
+        pairs: Number of ordered pairs.
+        distractors: Number of distractors.
+        verification: TAR at FAR; genuine: unordered pairs of one subject, impostor: probes with distractors.
+    """
+
+    rates: dict[int, float]
+    pairs: int
+    distractors: int
+    verification: tuple[TarAtFar, ...]
+
+
+def with_distractors(
+    probes: ArrayLike | Tensor,
+    subjects: ArrayLike,
+    distractors: ArrayLike | Tensor,
+    *,
+    ranks: Sequence[int] = (1, 5, 10),
+    targets: Sequence[float] = (1e-6,),
+    device: torch.device | str = "cpu",
+    block: int = 2048,
+) -> DistractorResult:
+    """MegaFace, challenge 1: each probe image among all distractors and one other image of its subject.
+
+    No (p, distractors) matrix is kept: of each block only what a rank or a threshold may need.
+
+    Args:
+        probes: (p, d) real.
+        subjects: (p,) integer.
+        distractors: (n, d) real.
+        ranks: Ranks to report.
+        targets: FARs to report; refused below one expected false accept.
+        device: Where to multiply.
+        block: Distractors at a time.
+
+    Raises:
+        ConfigError: A rank is larger than the number of distractors, or a target is not in (0, 1].
+        DataError: No two probes are of one subject.
+
+    Source: Kemelmacher-Shlizerman et al. 2016, "The MegaFace benchmark: 1 million faces for recognition at scale".
+    """
+    x, mine = _labelled("probes", probes, subjects)
+    y = unit_rows(distractors)
+    most = max(ranks)
+    if min(ranks) < 1 or most > len(y):
+        raise ConfigError(f"Ranks go from 1 to the number of distractors ({len(y):,}); got {list(ranks)}.")
+    total = len(x) * len(y)
+    wanted = [allowed_errors(total, t) + 1 for t in targets if 1 / total <= t]
+    hardest = min(max(wanted, default=1), total)
+    x, y, mine = x.to(device), y.to(device), mine.to(device)
+    best = x.new_full((len(x), most), -torch.inf)
+    tail = x.new_full((hardest,), -torch.inf)
+    with torch.inference_mode(), full_precision():
+        for start in range(0, len(y), block):
+            scores = x @ y[start : start + block].T
+            # One look at the largest of each row tells which rows can change anything: soon few can.
+            largest = scores.amax(dim=1)
+            rows = (largest > best[:, -1]).nonzero().squeeze(1)
+            better = torch.cat([best[rows], scores[rows].topk(min(most, scores.shape[1]), dim=1).values], dim=1)
+            best[rows] = better.topk(most, dim=1).values
+            high = scores[largest > tail[-1]]
+            tail = torch.cat([tail, high[high > tail[-1]]]).topk(hardest).values
+        same = (mine[:, None] == mine) & ~torch.eye(len(x), dtype=torch.bool, device=device)
+        if not same.any():
+            raise DataError("No two probes are of one subject: there is nothing to find among the distractors.")
+        # Rounding keeps the order, so it may wait until little is left.
+        genuine, best, tail = rounded(x @ x.T), rounded(best), rounded(tail)
+        rates = {k: float((genuine > best[:, k - 1])[same].float().mean()) for k in ranks}
+        once = torch.triu(same)
+        points = tuple(_tail_tar(genuine[once].cpu().numpy(), tail.cpu().numpy(), total, t) for t in targets)
+    return DistractorResult(rates, int(same.sum()), len(y), points)
+
+
+def _tail_tar(genuine: NDArray[Any], hardest: NDArray[Any], impostor: int, target: float) -> TarAtFar:
+    """TAR at FAR where only the hardest impostor scores are known, in falling order."""
+    if not 0 < target <= 1:
+        raise ConfigError(f"A FAR target must lie in (0, 1]; got {target}. For 0.1 % write 1e-3.")
+    expected = target * impostor
+    if 1 / impostor > target:
+        reason = f"{impostor:,} impostor pairs resolve FAR {1 / impostor:.1e} and above"
+        return TarAtFar(target, None, None, None, expected, False, False, reason)
+    allowed = allowed_errors(impostor, target)
+    above = float(hardest[allowed]) if allowed < impostor else -np.inf
+    accepted = genuine[genuine > above]
+    false_accepts = int((hardest > above).sum())
+    scores = np.concatenate([accepted, hardest[hardest > above]])
+    threshold = float(scores.min()) if len(scores) else None
+    reliable = RELIABLE_FALSE_ACCEPTS / impostor <= target
+    reason = "" if reliable else f"only {expected:.3g} false accepts expected at FAR {target_name(target)}"
+    value = len(accepted) / len(genuine)
+    return TarAtFar(target, value, threshold, false_accepts / impostor, expected, True, reliable, reason)
+
+
+def _labelled(what: str, vectors: ArrayLike | Tensor, subjects: ArrayLike) -> tuple[Tensor, Tensor]:
+    x, labels = unit_rows(vectors), torch.as_tensor(np.asarray(subjects))
+    if labels.shape != x.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ShapeError(
+            f"{what}: one integer subject for each of the {len(x):,} vectors is needed; got shape "
+            f"{tuple(labels.shape)} {labels.dtype}."
+        )
+    return x, labels.to(torch.int64)

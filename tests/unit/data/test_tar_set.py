@@ -1,0 +1,194 @@
+import io
+import json
+import pickle
+import tarfile
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from unpg.cli.main import main
+from unpg.data import FolderSet, ImageSet, SizeError
+from unpg.data.content import content
+from unpg.data.open_source import open_source
+from unpg.data.source import SOURCES
+from unpg.data.tar_set import TarSet, tar_members
+from unpg.errors import DataError, UnpgError
+
+FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
+
+
+def jpg(value, size=(8, 8)):
+    file = io.BytesIO()
+    Image.new("RGB", size[::-1], (value, 0, 0)).save(file, "PNG")
+    return file.getvalue()
+
+
+def write(path, members, form="ustar"):
+    with tarfile.open(path, "w", format=FORMATS[form]) as out:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            out.addfile(info, io.BytesIO(data))
+    return path
+
+
+SAMPLES = [
+    ("a/0001.jpg", jpg(1)),
+    ("a/0001.cls", b"7"),
+    ("a/0002.cls", b"3\n"),
+    ("a/0002.JPG", jpg(2)),
+    ("a/0003.json", b'{"label": 7, "who": "ann"}'),
+    ("a/0003.seg.png", jpg(9)),
+    ("a/0003.png", jpg(3)),
+]
+
+
+def test_samples_of_a_shard(tmp_path):
+    data = TarSet(write(tmp_path / "a.tar", SAMPLES))
+    assert isinstance(data, ImageSet)
+    assert data.identities == ["3", "7"]
+    assert data.labels.tolist() == [1, 0, 1]
+    assert [int(data.read(i)[0, 0, 0]) for i in range(3)] == [1, 2, 3]
+    assert [content(data, i) for i in range(3)] == [jpg(1), jpg(2), jpg(3)]
+    assert data.name(1) == f"{tmp_path / 'a.tar'}#a/0002.JPG"
+    assert data.image_size == (8, 8)
+    copy = pickle.loads(pickle.dumps(data))
+    assert copy.digest() == data.digest()
+    assert copy.read(2)[0, 0, 0] == 3
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("length", [1, 99, 100, 101, 154, 155, 200, 255])
+def test_archives_as_python_writes_them(tmp_path, form, length):
+    deep = "/".join("d" * 40 for _ in range(6))[: max(length - 6, 0)]
+    names = [f"{deep}/x{i}.jpg".lstrip("/") if length > 8 else f"{i}" for i in range(3)]
+    with suppress(ValueError):  # ustar cannot name everything
+        write(tmp_path / "a.tar", [(name, b"x" * (511 + i)) for i, name in enumerate(names)], form)
+        with tarfile.open(tmp_path / "a.tar") as truth:
+            expected = [(m.name, m.offset, m.offset_data, m.size) for m in truth]
+        found = list(tar_members((tmp_path / "a.tar").read_bytes(), "a.tar"))
+        assert [tuple(member) for member in found] == expected
+        assert len(found) == 3
+
+
+def test_names_beyond_latin_and_links_and_folders(tmp_path):
+    for form in ("gnu", "pax"):
+        with tarfile.open(tmp_path / "a.tar", "w", format=FORMATS[form]) as out:
+            folder = tarfile.TarInfo("d")
+            folder.type = tarfile.DIRTYPE
+            out.addfile(folder)
+            link = tarfile.TarInfo("l.jpg")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            out.addfile(link)
+            out.addfile(tarfile.TarInfo("Zoë/李.jpg"))
+        assert [m.name for m in tar_members((tmp_path / "a.tar").read_bytes(), "")] == ["Zoë/李.jpg"]
+
+
+def test_several_shards(tmp_path):
+    for i in range(3):
+        write(tmp_path / f"s-{i:03d}.tar", [("0.jpg", jpg(i)), ("0.cls", str(10 - i).encode())])
+    every = TarSet(tmp_path)
+    assert every.identities == ["8", "9", "10"]
+    assert every.labels.tolist() == [2, 1, 0]
+    assert [int(every.read(i)[0, 0, 0]) for i in range(3)] == [0, 1, 2]
+    assert TarSet(f"{tmp_path}/s-{{001..002}}.tar").identities == ["8", "9"]
+    assert open_source(f"{tmp_path}/s-{{001..002}}.tar").identities == ["8", "9"]
+    assert open_source(tmp_path).digest() == every.digest()
+    assert SOURCES.build("webdataset", {"path": str(tmp_path)}).digest() == every.digest()
+    with pytest.raises(DataError, match=r"s-003.tar cannot be read"):
+        TarSet(f"{tmp_path}/s-{{001..003}}.tar")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="none has no .tar files"):
+        TarSet(tmp_path / "none")
+    (tmp_path / "s-003.tar").write_bytes(b"")
+    with pytest.raises(DataError, match=r"s-003.tar is empty"):
+        TarSet(tmp_path)
+
+
+def test_identities_by_name_and_another_key(tmp_path):
+    samples = [("1.jpg", jpg(1)), ("1.json", b'{"who": "bob"}'), ("2.jpg", jpg(2)), ("2.json", b'{"who": "ann"}')]
+    data = TarSet(write(tmp_path / "a.tar", samples), label_key="who")
+    assert (data.identities, data.labels.tolist()) == (["bob", "ann"], [0, 1])
+    with pytest.raises(DataError, match=r"\(1.json\): no identity under 'label' is to be found"):
+        TarSet(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize(
+    ("samples", "match"),
+    [
+        ([("1.cls", b"1")], r"a.tar, byte 0: the sample '1' has 0 images \(cls\)"),
+        ([("1.jpg", b""), ("1.png", b""), ("1.cls", b"1")], "has 2 images"),
+        ([("1.jpg", b"")], r"the sample '1' \(jpg\) has no identity"),
+        ([("1.jpg", b""), ("1.cls", b"")], r"byte 1024 \(1.cls\): expected a number or name, got ''"),
+        ([("1.jpg", b""), ("1.cls", b"\xff")], "no identity under"),
+        ([("1.jpg", b""), ("1.json", b"[1]")], "no identity under 'label'"),
+        ([("1.jpg", b""), ("1.json", b'{"label": 1.5}')], "expected a number or name, got 1.5"),
+        ([("1.jpg", b""), ("1.json", b'{"label": true}')], "expected a number or name, got True"),
+        ([*SAMPLES, ("a/0001.jpg", jpg(1))], "a/0001.jpg belongs to a sample that was met before"),
+        ([("1.jpg", b""), ("1.jpg", b"")], "met before"),
+        ([("._1.jpg", b""), ("readme", b"")], r"has no samples: 2 files"),
+        ([("1.jpg", b"no"), ("1.cls", b"1")], "none of the 1 images can be read"),
+    ],
+)
+def test_broken_samples_are_named(tmp_path, samples, match):
+    with pytest.raises(DataError, match=match):
+        TarSet(write(tmp_path / "a.tar", samples))
+
+
+def test_another_size_is_refused(tmp_path):
+    samples = [("1.jpg", jpg(1)), ("1.cls", b"1"), ("2.jpg", jpg(1, (9, 8))), ("2.cls", b"2")]
+    with pytest.raises(SizeError, match=r"a.tar, byte 2560 is 9 x 8 .*but .*a.tar, byte 512 of the same set"):
+        TarSet(write(tmp_path / "a.tar", samples)).read(1)
+
+
+def test_an_archive_cut_off_anywhere_is_an_error(tmp_path):
+    whole = write(tmp_path / "a.tar", SAMPLES, "pax").read_bytes().rstrip(b"\0")
+    end = -(-len(whole) // 512) * 512
+    for length in [*range(0, end, 97), end]:
+        with pytest.raises(DataError, match=r"b.tar.* (cut off at byte|byte)"):
+            list(tar_members(whole[:length].ljust(min(length, end), b"\0"), "b.tar"))
+    sound = whole.ljust(end + 512, b"\0")
+    assert len(list(tar_members(sound, "b.tar"))) == len(SAMPLES)
+    long = write(tmp_path / "c.tar", [("x" * 300, b"")], "gnu").read_bytes()
+    with pytest.raises(DataError, match="has no end"):
+        list(tar_members(long[:1024] + bytes(1024), "c.tar"))
+    for at in range(0, 512, 7):
+        broken = bytearray(sound)
+        broken[1024 + at] ^= 0x15
+        with pytest.raises(DataError, match=r"b.tar, byte 1024: no header"):
+            list(tar_members(bytes(broken), "b.tar"))
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=60), st.integers(0, 12), st.sampled_from(list(FORMATS)))
+def test_any_change_is_read_or_our_error(tmp_path_factory, junk, place, form):
+    base = tmp_path_factory.getbasetemp()
+    whole = bytearray(
+        write(
+            base / "whole.tar", [(f"{'x' * 120}.jpg", b"12"), ("1.cls", b"1")], "gnu" if form == "ustar" else form
+        ).read_bytes()
+    )
+    at = place * 256
+    whole[at : at + len(junk)] = junk
+    (base / "fuzz.tar").write_bytes(whole)
+    with suppress(UnpgError):
+        TarSet(base / "fuzz.tar")
+
+
+def test_the_command_line_works_on_shards(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shard = str(write(tmp_path / "a.tar", [*SAMPLES, ("b.jpg", b"broken"), ("b.cls", b"3")]))
+    assert main(["data", "info", shard]) == 0
+    assert "4 images of 2 identities" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["data", "check", shard])
+    assert f"broken: {shard}#b.jpg" in capsys.readouterr().out
+    shard = str(write(tmp_path / "c.tar", SAMPLES))
+    assert main(["data", "convert", shard, "--out", str(tmp_path / "out"), "--to", "folder"]) == 0
+    assert FolderSet(tmp_path / "out").identities == ["3", "7"]
+    packed = [("big.json", json.dumps({"label": 1}).encode()), ("big.jpg", jpg(1))]
+    assert TarSet(write(tmp_path / "d.tar", packed)).labels.dtype == np.int64
