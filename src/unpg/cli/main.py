@@ -12,6 +12,7 @@ __all__ = ["VERBS", "main"]
 VERBS = {
     "train": "train a network from a recipe",
     "evaluate": "judge a model on benchmarks",
+    "diagnose": "show which similarities a loss sees, beside all that there are",
     "data": "look at, check, convert, split and audit image sets",
     "report": "make one HTML page of runs and results",
     "import": "turn weights of others into a model file",

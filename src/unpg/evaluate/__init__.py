@@ -8,27 +8,44 @@ from unpg.evaluate.benchmark import AllPairsBenchmark, Benchmark, EmbedFunction,
 from unpg.evaluate.bootstrap import Bootstrap, Interval, Intervals, Replicates, bootstrap
 from unpg.evaluate.comparison import Difference, compare, holm
 from unpg.evaluate.curves import Roc, TarAtFar
+from unpg.evaluate.diagnosis import (
+    SHOWN_FILTERS,
+    Sampling,
+    SetDiagnosis,
+    diagnose_pairs,
+    diagnose_set,
+    load_diagnosis,
+    save_diagnosis,
+)
+from unpg.evaluate.distribution import Distribution
 from unpg.evaluate.embedder import embedder
 from unpg.evaluate.evidence import Evidence, all_pairs_evidence, list_evidence
 from unpg.evaluate.intervals import clopper_pearson_interval, rule_of_three, wilson_interval
 from unpg.evaluate.judge import judge_all_pairs, judge_pairs, pair_scores
+from unpg.evaluate.label_noise import flip_labels
 from unpg.evaluate.named import BENCHMARKS, open_benchmark, pair_benchmark
 from unpg.evaluate.results import AllPairsResult, PairResult, Result, load_results, save_results, stored_replicates
+from unpg.evaluate.sampling import ClassWeights, FilterQuality, Sample, View, sample_negatives
 from unpg.evaluate.verification import FOLD_RULES, BestThreshold, FoldAccuracy, best_threshold, fold_accuracy
+from unpg.evaluate.wdfs import Wdfs
 
 __all__ = [
     "BASELINES",
     "BENCHMARKS",
     "FOLD_RULES",
+    "SHOWN_FILTERS",
     "AllPairs",
     "AllPairsBenchmark",
     "AllPairsResult",
     "Benchmark",
     "BestThreshold",
     "Bootstrap",
+    "ClassWeights",
     "Difference",
+    "Distribution",
     "EmbedFunction",
     "Evidence",
+    "FilterQuality",
     "FoldAccuracy",
     "Interval",
     "Intervals",
@@ -37,7 +54,12 @@ __all__ = [
     "Replicates",
     "Result",
     "Roc",
+    "Sample",
+    "Sampling",
+    "SetDiagnosis",
     "TarAtFar",
+    "View",
+    "Wdfs",
     "all_pairs",
     "all_pairs_evidence",
     "best_threshold",
@@ -45,17 +67,23 @@ __all__ = [
     "clopper_pearson_interval",
     "compare",
     "data_root",
+    "diagnose_pairs",
+    "diagnose_set",
     "embedder",
+    "flip_labels",
     "fold_accuracy",
     "holm",
     "judge_all_pairs",
     "judge_pairs",
     "list_evidence",
+    "load_diagnosis",
     "load_results",
     "open_benchmark",
     "pair_benchmark",
     "pair_scores",
     "rule_of_three",
+    "sample_negatives",
+    "save_diagnosis",
     "save_results",
     "stored_replicates",
     "wilson_interval",

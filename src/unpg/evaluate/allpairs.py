@@ -17,7 +17,18 @@ from torch import Tensor
 from unpg.errors import DataError, ShapeError
 from unpg.evaluate.curves import Roc
 
-__all__ = ["RESOLUTION", "AllPairs", "PairCounts", "all_pairs", "count_pairs", "full_precision", "rounded", "unit_rows"]
+__all__ = [
+    "RESOLUTION",
+    "AllPairs",
+    "PairCounts",
+    "all_pairs",
+    "count_cosines",
+    "count_pairs",
+    "fine_cosines",
+    "full_precision",
+    "rounded",
+    "unit_rows",
+]
 
 RESOLUTION = 2**-20
 """Cosines are rounded to multiples of this (9.5e-7), the order of a float32 dot product's own rounding error.
@@ -138,8 +149,17 @@ def count_pairs(
                 everyone += torch.bincount(bins[once], minlength=_BINS)
                 genuine += torch.bincount(bins[once & same], minlength=_BINS)
     g = genuine.cpu().numpy()
-    values = np.arange(-_STEPS, _STEPS + 1, dtype=np.float64) * RESOLUTION
-    return PairCounts(values, g, everyone.cpu().numpy() - g)
+    return PairCounts(fine_cosines(), g, everyone.cpu().numpy() - g)
+
+
+def fine_cosines() -> NDArray[np.float64]:
+    """(2^21 + 1,) float64: all multiples of :data:`RESOLUTION` from -1 to 1."""
+    return np.arange(-_STEPS, _STEPS + 1, dtype=np.float64) * RESOLUTION
+
+
+def count_cosines(cosines: Tensor) -> Tensor:
+    """(2^21 + 1,) int64: how many of the cosines (n,) float32 are rounded to each of :func:`fine_cosines`."""
+    return torch.bincount(_bins(cosines.clone()), minlength=_BINS)
 
 
 def unit_rows(embeddings: ArrayLike | Tensor) -> Tensor:

@@ -9,7 +9,15 @@ from unpg.aggregate import Aggregate
 from unpg.errors import ConfigError, ShapeError
 from unpg.margins import Margin
 from unpg.pairs import PairGenerator
-from unpg.similarity import Anchors, Pairs, SimilaritySet, normalize
+from unpg.similarity import (
+    Anchors,
+    EachPairOnce,
+    OwnClassSet,
+    Pairs,
+    SameLabel,
+    SimilaritySet,
+    normalize,
+)
 
 __all__ = ["LossOutput", "PairLoss", "effective_rank"]
 
@@ -37,6 +45,13 @@ class LossOutput:
                 mean parts of the denominator (of the loss, where it is a sum of binary terms);
             ``cosine/target``, ``cosine/pairwise``
                 mean similarity of the positives (before the margin), and of any two features of the batch;
+            ``wdfs/inf_target``, ``wdfs/inf_positive``
+                the smallest similarity of a feature to its class (before the margin), and of two features of one class
+                in the batch (inf where there are no two);
+            ``wdfs/gap``
+                the smallest of a batch's positives less its hardest kept batch negative: inf S^p - sup S^n as a step
+                sees it; the whole set's is what ``unpg diagnose`` computes;
+
             and those of the margin.
     """
 
@@ -94,7 +109,7 @@ class PairLoss(nn.Module):
             with torch.no_grad():
                 statistics = {"units": aggregated.count.detach()}
                 statistics |= {f"share/{source}": share for source, share in aggregated.shares.items()}
-                statistics |= _pair_statistics(pairs, anchors.unit) | margin.statistics(anchors)
+                statistics |= _pair_statistics(pairs, anchors) | margin.statistics(anchors)
         return LossOutput(loss, per_anchor, statistics)
 
     def extra_repr(self) -> str:
@@ -123,8 +138,8 @@ def effective_rank(features: Tensor) -> Tensor:
     return entropy.exp()
 
 
-def _pair_statistics(pairs: Pairs, unit: Tensor) -> dict[str, Tensor]:
-    b = len(unit)
+def _pair_statistics(pairs: Pairs, anchors: Anchors) -> dict[str, Tensor]:
+    unit, b = anchors.unit, len(anchors)
     total = unit.sum(dim=0).square().sum() - unit.square().sum()
     statistics = {
         "cosine/target": pairs.positives.mean(),
@@ -148,7 +163,18 @@ def _pair_statistics(pairs: Pairs, unit: Tensor) -> dict[str, Tensor]:
                 "fence/lower": lower.mean(),
                 "fence/upper": upper.mean(),
             }
+            statistics |= _wdfs_statistics(batch, anchors, statistics["negatives/hardest_kept"])
+    if isinstance(pairs.positives, OwnClassSet) and b:
+        statistics["wdfs/inf_target"] = pairs.positives.values.detach().min()
     return statistics
+
+
+def _wdfs_statistics(batch: SimilaritySet, anchors: Anchors, hardest: Tensor) -> dict[str, Tensor]:
+    """Of products that are there: a mask and a minimum of (b, b) entries."""
+    if not len(anchors):
+        return {}
+    positive = batch.among(EachPairOnce(SameLabel(anchors.labels), len(anchors))).minimum().min()
+    return {"wdfs/inf_positive": positive, "wdfs/gap": positive - hardest}
 
 
 def _check_batch(features: Tensor, labels: Tensor, sample_ids: Tensor | None) -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from unpg.evaluate.curves import RELIABLE_FALSE_ACCEPTS, Roc
 
-__all__ = ["Drawing", "Line", "curve", "det", "line_style", "lines", "own_ids", "similarity_histograms"]
+__all__ = ["Drawing", "Line", "curve", "det", "line_style", "lines", "mismatch", "own_ids", "similarity_histograms"]
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (6, 1.6, 1.2, 1.6)), (0, (1.3, 1.3)), (0, (8, 2, 1.2, 2, 1.2, 2)))
@@ -192,6 +192,87 @@ def similarity_histograms(similarities: Mapping[str, Any], caption: str, *, log:
             axes.set_ylim(bottom=0)
         _legend(axes, drawn, labels)
         return Drawing(_svg(figure, caption), caption)
+
+
+def mismatch(diagnosed: Mapping[str, Any], caption: str) -> Drawing:
+    """What samples of negatives show, beside all negatives and all positives: densities above, their logarithm below.
+
+    ``diagnosed``: one of the sets of ``diagnosis.json``. Of the filtered samples the one that it says is drawn.
+    """
+    histograms = diagnosed["histograms"]
+    edges = np.asarray(histograms["edges"], dtype=float)
+    looks = _mismatch_looks(diagnosed)
+    found = {label: np.asarray(counts, dtype=float) for label, (counts, _) in looks.items()}
+    wdfs = diagnosed["wdfs"]
+    inf, sup, hardest = (wdfs[k] for k in ("robust_inf_positive", "robust_sup_negative", "sup_negative"))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 5.2 + 0.19 * _legend_rows(len(found), list(found))), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.25))
+        for axes in (above, below):
+            axes.axvspan(sup, hardest, color="#eeeeee", linewidth=0, zorder=0)
+            lines_here: list[Line2D] = []
+            for label, counts in found.items():
+                centers, density = _density(edges, counts)
+                shown = np.where(density > 0, density, np.nan) if axes is below else density
+                lines_here += axes.plot(centers, shown, **looks[label][1])
+            axes.axvline(inf, color="#009E73", linewidth=0.9)
+            axes.axvline(sup, color="#000000", linewidth=0.9)
+        above.set(ylabel="density")
+        above.set_ylim(bottom=0)
+        below.set(xlabel="cosine similarity", ylabel="density (log)")
+        below.set_yscale("log")
+        below.yaxis.set_major_formatter(FuncFormatter(_power))
+        below.yaxis.set_minor_formatter(NullFormatter())
+        below.set_xlim(*_span(edges, list(found.values()), [inf, sup]))
+        _mark(above, inf, "inf S\u1d56", 0.97, inf > sup)
+        _mark(above, sup, "sup S\u207f", 0.86, sup >= inf)
+        _legend(above, lines_here, list(found))
+        return Drawing(_svg(figure, caption), caption)
+
+
+def _density(edges: NDArray[Any], counts: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Centers and densities of bins, the wider the fewer pairs there are, lest a line be all noise."""
+    wider = next((w for w, pairs in ((1, 3e5), (2, 7.5e4), (4, 2e4)) if counts.sum() >= pairs), 8)
+    if len(counts) % wider:
+        wider = 1
+    merged, at = counts.reshape(-1, wider).sum(axis=1), edges[::wider]
+    return (at[1:] + at[:-1]) / 2, merged / merged.sum() / np.diff(at)
+
+
+def _mismatch_looks(diagnosed: Mapping[str, Any]) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Label -> (histogram, line), in the order of the legend; samples that the set lacks are left out."""
+    histograms = diagnosed["histograms"]
+    samples = histograms["samples"]
+    own = (diagnosed.get("sampling") or {}).get("drawn", "")
+    filtered = next((name for name in (f"UNPG, {own}", f"MLPG, {own}") if name in samples), "")
+    wanted = {
+        "CLPG": ("class negatives (CLPG)", {"color": "#0072B2", "linestyle": DASHES[2]}),
+        "MLPG": ("batch negatives (MLPG)", {"color": "#E69F00", "linestyle": DASHES[1]}),
+        filtered: (filtered, {"color": "#D55E00", "linestyle": "-", "linewidth": 1.2}),
+    }
+    looks = {
+        "all positives S\u1d56": (histograms["positives"], {"color": "#009E73", "linestyle": DASHES[4]}),
+        "all negatives S\u207f": (
+            histograms["negatives"],
+            {"color": "#000000", "linestyle": DASHES[3], "linewidth": 2.1},
+        ),
+    }
+    return looks | {label: (samples[name], look) for name, (label, look) in wanted.items() if name in samples}
+
+
+def _mark(axes: Axes, x: float, text: str, height: float, right: bool) -> None:
+    """Write beside a vertical line, on the side where the other one is not."""
+    axes.annotate(
+        text,
+        (x, height),
+        xycoords=("data", "axes fraction"),
+        xytext=(3 if right else -3, 0),
+        textcoords="offset points",
+        ha="left" if right else "right",
+        va="top",
+        fontsize=8.5,
+        color=INK,
+    )
 
 
 def _span(edges: NDArray[Any], histograms: list[NDArray[Any]], fences: list[float]) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from unpg.evaluate.curves import Roc
 from unpg.evaluate.results import scores_path
 from unpg.report.differences import difference_tables, run_differences
 from unpg.report.figures import Drawing, Line, curve, det, lines, own_ids, similarity_histograms
+from unpg.report.mismatch import mismatches
 from unpg.report.run import SIMILARITY_SETS, RunData
 from unpg.report.tables import differing_settings, result_tables, run_facts
 
@@ -51,7 +52,9 @@ def write_report(
             f"Two models of the report are called {double!r}. Name them apart: --names on the command line, "
             f"load_run(folder, name=...) in Python."
         )
-    bare = [run.name for run in runs if not run.results and not run.steps and not run.similarities]
+    bare = [
+        run.name for run in runs if not run.results and not run.steps and not run.similarities and not run.diagnosis
+    ]
     if len(bare) == len(runs):
         raise DataError(
             f"There is nothing to show for {', '.join(bare)}: no results, no logged steps. Let training log a step "
@@ -83,7 +86,7 @@ def write_report(
         figures=numbered,
         differing=differing_settings(runs),
         facts=run_facts(runs),
-        missing=[run.name for run in runs if run.steps and not run.similarities],
+        missing=[run.name for run in runs if run.steps and not run.similarities and not run.diagnosis],
     )
     if figures is not None:
         Path(figures).mkdir(parents=True, exist_ok=True)
@@ -130,6 +133,9 @@ def _roc(arrays: Any) -> Roc:
 def _similarities(runs: Sequence[RunData]) -> list[Drawing]:
     drawings = []
     for run in runs:
+        if run.diagnosis is not None:  # shows the same from the whole set, and more
+            drawings += mismatches(run.diagnosis, run.name)
+            continue
         if run.similarities is None:
             continue
         counts = run.similarities["counts"]

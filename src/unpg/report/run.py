@@ -13,6 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from unpg.errors import DataError
+from unpg.evaluate.diagnosis import load_diagnosis
 from unpg.evaluate.results import load_results
 
 __all__ = ["SIMILARITY_SETS", "RunData", "load_run"]
@@ -41,6 +42,7 @@ class RunData:
         scores: Benchmark -> arrays that curves are drawn from (``scores``, ``same``, or ``genuine``,
             ``impostor``, ``edges``).
         similarities: ``similarities.json``: ``bins``, ``counts``, ``fences`` ...; None if the run has none.
+        diagnosis: ``diagnosis.json``: ``sets`` ...; None if nobody diagnosed the run.
         config: The resolved configuration, YAML text; empty for a model without a run.
         summary: ``summary.json``, or what ``results.json`` says besides the results.
         faults: Number of images that could not be read; None where nobody counted.
@@ -54,6 +56,7 @@ class RunData:
     evaluations: Sequence[Mapping[str, Any]] = ()
     scores: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
     similarities: Mapping[str, Any] | None = None
+    diagnosis: Mapping[str, Any] | None = None
     config: str = ""
     summary: Mapping[str, Any] = field(default_factory=dict)
     faults: int | None = None
@@ -102,6 +105,7 @@ def load_run(folder: str | os.PathLike[str], name: str | None = None) -> RunData
         evaluations=evaluations,
         scores={npz.stem: _arrays(npz) for npz in sorted((path / "scores").glob("*.npz"))},
         similarities=_similarities(similarities) if similarities.is_file() else None,
+        diagnosis=load_diagnosis(path) if (path / "diagnosis.json").is_file() else None,
         config=(path / "config.yaml").read_text(encoding="utf-8") if all(trained) else "",
         summary={**extra, **summary},
         faults=sum(1 for _ in _lines(faults)) if faults.is_file() else (0 if all(trained) else None),

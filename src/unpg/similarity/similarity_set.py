@@ -133,6 +133,15 @@ class SimilaritySet:
         fenced.__dict__.update(_products=self._products, _blocks=self._blocks, _masks=offered)
         return fenced
 
+    def among(self, rule: MaskRule) -> "SimilaritySet":
+        """The pairs of another rule on the same products, which are not computed again; without fences.
+
+        The rule must not reach below the rows that this set's rule limits a block to (:meth:`MaskRule.rows`).
+        """
+        other = replace(self, rule=rule, fences=None)
+        other.__dict__.update(_products=self._products, _blocks=self._blocks)
+        return other
+
     def reduce(self, reduction: Reduction, *, offset: Tensor | None = None, reshape: Reshape | None = None) -> Tensor:
         """A reduction over the pairs of each anchor: (r,), or (1,) if shared.
 

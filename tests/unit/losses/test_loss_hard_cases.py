@@ -11,7 +11,7 @@ from unpg.errors import ConfigError, DataError, ShapeError
 from unpg.losses import LOSSES, PairLoss, SumLoss, arcface, cosface, effective_rank, triplet, unpg
 from unpg.margins import Magnitude, NoMargin
 from unpg.pairs import BatchPairs, ClassPairs, FeaturePairs
-from unpg.similarity import Anchors, Balanced, ClassSet, Constant, OwnClassSet, Scheduled, Share, SimilaritySet
+from unpg.similarity import Anchors, Balanced, ClassSet, Constant, OwnClassSet, Scheduled, Share, SimilaritySet, stream
 
 CLASSES, DIM = 6, 8
 
@@ -307,6 +307,10 @@ def test_statistics_are_what_they_say():
     assert float(stats["negatives/hardest_kept"]) == pytest.approx(max(kept), abs=1e-6)
     cosines = u @ w.T
     assert float(stats["cosine/target"]) == pytest.approx(float(cosines[torch.arange(10), labels].mean()), abs=1e-6)
+    assert float(stats["wdfs/inf_target"]) == pytest.approx(float(cosines[torch.arange(10), labels].min()), abs=1e-6)
+    together = [float(u[i] @ u[j]) for i in range(10) for j in range(i) if labels[i] == labels[j]]
+    assert float(stats["wdfs/inf_positive"]) == pytest.approx(min(together), abs=1e-6)
+    assert float(stats["wdfs/gap"]) == pytest.approx(min(together) - max(kept), abs=1e-6)
     pairwise = [float(u[i] @ u[j]) for i in range(10) for j in range(10) if i != j]
     assert float(stats["cosine/pairwise"]) == pytest.approx(sum(pairwise) / 90, abs=1e-6)
     shared = sum(math.exp(5 * v) for v in kept)
@@ -320,6 +324,25 @@ def test_statistics_are_what_they_say():
         shares = [a + p / sum(parts) / 10 for a, p in zip(shares, parts, strict=True)]
     for source, share in zip(["target", "classes", "batch"], shares, strict=True):
         assert float(stats[f"share/{source}"]) == pytest.approx(share, abs=1e-5)
+
+
+@pytest.mark.parametrize("scope", ["batch", "anchor"])
+def test_the_smallest_positive_of_a_batch(scope, monkeypatch):
+    """Of each scope, in blocks too, whatever the fences cut; inf where no two features are of one class; without UNPG
+    there is none to see.
+    """
+    monkeypatch.setitem(stream._ENTRIES, "cpu", 2**10)  # 64 columns at a time
+    torch.manual_seed(2)
+    x, labels = torch.randn(130, DIM), torch.arange(130) % CLASSES
+    u = torch.nn.functional.normalize(x)
+    smallest = (u @ u.T)[labels[:, None] == labels].min()
+    stats = unpg(cosface(CLASSES, DIM), scope=scope, r=0.0)(x, labels).statistics
+    torch.testing.assert_close(stats["wdfs/inf_positive"], smallest)
+    apart = unpg(cosface(CLASSES, DIM), scope=scope, r=0.0)(x[:CLASSES], labels[:CLASSES]).statistics
+    assert apart["wdfs/inf_positive"] == torch.inf
+    base = cosface(CLASSES, DIM)(x, labels).statistics
+    assert "wdfs/inf_target" in base
+    assert "wdfs/inf_positive" not in base
 
 
 def test_a_margin_with_a_gradient_of_its_own_is_refused_on_batch_pairs():

@@ -5,12 +5,24 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+import torch
 
 from unpg.errors import DataError
+from unpg.evaluate import (
+    SHOWN_FILTERS,
+    ClassWeights,
+    Sampling,
+    diagnose_pairs,
+    diagnose_set,
+    load_diagnosis,
+    save_diagnosis,
+)
 from unpg.evaluate.curves import Roc
 from unpg.report import RunData, load_run, write_report
 from unpg.report.figures import Line, curve, lines, own_ids
+from unpg.report.mismatch import mismatches
 from unpg.report.tables import differing_settings, result_tables, run_facts
 
 
@@ -129,6 +141,33 @@ def test_run_without_results_and_model_without_run(runs, tmp_path):
     only = write_report(tmp_path / "o.html", [runs[2]]).read_text(encoding="utf-8")
     assert 'id="results"' in only
     assert 'id="training"' not in only
+
+
+def test_a_diagnosis_takes_the_place_of_the_simple_picture(runs, tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.arange(240) % 12)
+    vectors = rng.normal(size=(12, 16))[labels] + 0.4 * rng.normal(size=(240, 16))
+    weights = ClassWeights(torch.randn(12, 16))
+    sampling = Sampling(np.split(np.arange(240), 4), SHOWN_FILTERS, weights, drawn="r = 2")
+    found = [
+        diagnose_set("people & <others>", vectors, labels, sampling),
+        diagnose_pairs("list", vectors, [[0, 1], [0, 2]], [True, False]),
+    ]
+    save_diagnosis(tmp_path, found)
+    diagnosed = dataclasses.replace(runs[1], diagnosis=load_diagnosis(tmp_path))
+    drawn = mismatches(diagnosed.diagnosis, "run")
+    assert "class negatives (CLPG)" in drawn[0].svg
+    assert "UNPG, r = 2" in drawn[0].svg
+    assert "CLPG" not in drawn[1].svg
+    assert "240 images of 12 people" in drawn[0].caption
+    text = write_report(tmp_path / "r.html", [diagnosed]).read_text(encoding="utf-8")
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    assert len(set(reader.ids)) == len(reader.ids)
+    assert "<others>" not in text
+    assert "robust sup" in text
+    assert "similarities that the loss compares" not in text
 
 
 def test_nothing_to_show_is_an_error(runs, tmp_path):
