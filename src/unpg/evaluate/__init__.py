@@ -20,12 +20,16 @@ from unpg.evaluate.diagnosis import (
 from unpg.evaluate.distribution import Distribution
 from unpg.evaluate.embedder import embedder
 from unpg.evaluate.evidence import Evidence, all_pairs_evidence, list_evidence
+from unpg.evaluate.groups import GroupsResult, compare_groups
+from unpg.evaluate.identification import DistractorResult, Searches, TpirAtFpir, search, with_distractors
 from unpg.evaluate.intervals import clopper_pearson_interval, rule_of_three, wilson_interval
 from unpg.evaluate.judge import judge_all_pairs, judge_pairs, pair_scores
 from unpg.evaluate.label_noise import flip_labels
 from unpg.evaluate.named import BENCHMARKS, open_benchmark, pair_benchmark
+from unpg.evaluate.quality import DiscardCurve, error_versus_discard, pair_quality
 from unpg.evaluate.results import AllPairsResult, PairResult, Result, load_results, save_results, stored_replicates
 from unpg.evaluate.sampling import ClassWeights, FilterQuality, Sample, View, sample_negatives
+from unpg.evaluate.templates import POOLINGS, Pooling, Templates, pool, template_scores
 from unpg.evaluate.verification import FOLD_RULES, BestThreshold, FoldAccuracy, best_threshold, fold_accuracy
 from unpg.evaluate.wdfs import Wdfs
 
@@ -33,6 +37,7 @@ __all__ = [
     "BASELINES",
     "BENCHMARKS",
     "FOLD_RULES",
+    "POOLINGS",
     "SHOWN_FILTERS",
     "AllPairs",
     "AllPairsBenchmark",
@@ -42,22 +47,29 @@ __all__ = [
     "Bootstrap",
     "ClassWeights",
     "Difference",
+    "DiscardCurve",
+    "DistractorResult",
     "Distribution",
     "EmbedFunction",
     "Evidence",
     "FilterQuality",
     "FoldAccuracy",
+    "GroupsResult",
     "Interval",
     "Intervals",
     "PairBenchmark",
     "PairResult",
+    "Pooling",
     "Replicates",
     "Result",
     "Roc",
     "Sample",
     "Sampling",
+    "Searches",
     "SetDiagnosis",
     "TarAtFar",
+    "Templates",
+    "TpirAtFpir",
     "View",
     "Wdfs",
     "all_pairs",
@@ -66,10 +78,12 @@ __all__ = [
     "bootstrap",
     "clopper_pearson_interval",
     "compare",
+    "compare_groups",
     "data_root",
     "diagnose_pairs",
     "diagnose_set",
     "embedder",
+    "error_versus_discard",
     "flip_labels",
     "fold_accuracy",
     "holm",
@@ -80,11 +94,16 @@ __all__ = [
     "load_results",
     "open_benchmark",
     "pair_benchmark",
+    "pair_quality",
     "pair_scores",
+    "pool",
     "rule_of_three",
     "sample_negatives",
     "save_diagnosis",
     "save_results",
+    "search",
     "stored_replicates",
+    "template_scores",
     "wilson_interval",
+    "with_distractors",
 ]
