@@ -1,6 +1,7 @@
 """The latest feature of each class, in place of class weights."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,12 @@ class FeaturePairs(nn.Module):
         last.scatter_reduce_(0, labels, place, "amax")
         self.vectors[labels] = unit[last[labels]].to(self.vectors.dtype)
         self._waiting = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """The batch that waits goes where the buffers go."""
+        if self._waiting is not None:
+            self._waiting = (fn(self._waiting[0]), fn(self._waiting[1]))
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return]
 
     def get_extra_state(self) -> dict[str, Any]:
         """The batch that waits, for the checkpoint."""
