@@ -277,6 +277,36 @@ def test_own_class_asked_first_is_the_same_only_slower():
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
 
 
+def test_own_class_after_a_reduction_without_gradient_still_has_one():
+    classes, rows, weights, _ = class_set()
+    with torch.no_grad():
+        classes.logsumexp(3.0)
+    late = torch.autograd.grad(classes.own().sum(), (rows, weights))
+    fresh, rows, weights, _ = class_set()
+    for a, b in zip(late, torch.autograd.grad(fresh.own().sum(), (rows, weights)), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_of_another_type_are_as_exact_as_the_rows(dtype):
+    """However the target cosine is asked for, it is that of the weights in the type of the features."""
+    _, rows, weights, labels = class_set(dtype=torch.float32, d=64)
+    weights = weights.detach().to(dtype).requires_grad_()
+    truth = torch.nn.functional.cosine_similarity(rows.detach(), weights.detach().float()[labels])
+    classes = ClassSet(rows, weights, labels)
+    gathered, detached = classes.own(), classes.own_detached()
+    value = classes.logsumexp(8.0)
+    for own in (gathered, detached, classes.own()):
+        torch.testing.assert_close(own.detach(), truth, rtol=0, atol=2e-7)
+    torch.testing.assert_close(value, ClassSet(rows, weights.detach().float(), labels).logsumexp(8.0))
+    (d_weights,) = torch.autograd.grad(value.sum() + classes.own().sum(), weights)
+    assert d_weights.dtype == dtype
+    same = weights.detach().float().requires_grad_()
+    plain = ClassSet(rows, same, labels)
+    (expected,) = torch.autograd.grad(plain.logsumexp(8.0).sum() + plain.own().sum(), same)
+    assert float((d_weights.float() - expected).norm() / expected.norm()) < 8 * torch.finfo(dtype).eps + 1e-6
+
+
 def test_a_zero_weight_has_cosine_zero_and_no_gradient():
     classes, _, weights, labels = class_set()
     with torch.no_grad():
