@@ -6,9 +6,21 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unpg.aggregate import Softmax, TripletHinge
+from unpg.aggregate import PerPositive, Softmax, TripletHinge
 from unpg.errors import ConfigError, DataError, ShapeError
-from unpg.losses import LOSSES, PairLoss, SumLoss, arcface, cosface, effective_rank, triplet, unpg
+from unpg.losses import (
+    LOSSES,
+    PairLoss,
+    SumLoss,
+    arcface,
+    contrastive,
+    cosface,
+    effective_rank,
+    mixface,
+    multi_similarity,
+    triplet,
+    unpg,
+)
 from unpg.margins import Magnitude, NoMargin
 from unpg.pairs import BatchPairs, ClassPairs, FeaturePairs
 from unpg.similarity import Anchors, Balanced, ClassSet, Constant, OwnClassSet, Scheduled, Share, SimilaritySet
@@ -263,6 +275,13 @@ def test_gradcheck(name):
     assert torch.autograd.gradcheck(value, (x.requires_grad_(), *parameters), eps=1e-7, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_labels_of_any_integer_type(name, dtype):
+    x, labels = torch.randn(9, DIM), torch.arange(9) % CLASSES
+    assert torch.equal(build(name)(x, labels.to(dtype), step=0).loss, build(name)(x, labels, step=0).loss)
+
+
 def test_one_class_only_has_loss_zero():
     loss = unpg(arcface(1, DIM))
     out, _, _ = backward(loss, torch.randn(4, DIM), torch.zeros(4, dtype=torch.int64))
@@ -387,6 +406,15 @@ def test_unified_shares_its_weights_with_the_base():
             lambda: PairLoss(BatchPairs("anchor"), NoMargin(), Softmax("norm"))(torch.randn(4, 2), torch.arange(4)),
             "ClassPairs",
         ),
+        (
+            lambda: PairLoss(BatchPairs("anchor", positives="batch"), NoMargin(), PerPositive(1.0))(
+                torch.randn(4, 2), torch.arange(4)
+            ),
+            'positives="batch"',
+        ),
+        (lambda: mixface(CLASSES, DIM, epsilon=0.0), r"epsilon must be in \(0, 0.5\)"),
+        (lambda: contrastive(neg_margin=math.nan), "finite margins"),
+        (lambda: multi_similarity(base=math.inf), "finite base"),
         (lambda: Softmax("length"), "norm"),
         (lambda: LOSSES.build("arcfase"), "Did you mean 'arcface'"),
         (lambda: LOSSES.build("arcface", {"margin": 1}, num_classes=3, dim=2), "no setting 'margin'"),
