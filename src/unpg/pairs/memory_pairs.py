@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from unpg.errors import ConfigError, ShapeError
 from unpg.heads import FullHead
 from unpg.pairs.batch_pairs import Scope, check_scope
+from unpg.pairs.feature_pairs import finite_rows
 from unpg.pairs.noise import Filter, KeepAll
 from unpg.similarity import (
     Anchors,
@@ -114,9 +115,9 @@ class MemoryPairs(nn.Module):
         ids = anchors.sample_ids
         ids = torch.full_like(anchors.labels, -1) if ids is None else ids
         head = self._head[0]
-        unit = anchors.unit.detach()  # also under no_grad: a view would hold the whole graph of the batch
+        unit = finite_rows(anchors.unit)
         centers = unit[:, :0] if head is None else normalize(head.weight[anchors.labels]).vectors
-        self._waiting = (unit, anchors.labels, ids, centers)
+        self._waiting = (unit, anchors.labels.clone(), ids.clone(), centers)
 
     @torch.no_grad()
     def _enqueue(self) -> None:

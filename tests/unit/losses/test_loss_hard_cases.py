@@ -55,10 +55,10 @@ def loss(name, unify):
     return base if unify is None else unpg(base, **unify)
 
 
-def backward(loss, features, labels):
+def backward(loss, features, labels, step=0):
     x = features.clone().requires_grad_()
     ids = torch.arange(len(labels))
-    out = loss(x, labels, step=0, sample_ids=ids)
+    out = loss(x, labels, step=step, sample_ids=ids)
     out.loss.backward()
     grads = {}
     for name, parameter in loss.named_parameters():
@@ -187,6 +187,14 @@ class TestEveryLoss:
         for step, (x, labels) in enumerate(batches[3:], 3):
             resumed = second(x, labels, step=step, sample_ids=torch.arange(9)).loss
         assert torch.equal(resumed, expected)
+
+    def test_a_batch_that_is_not_finite_leaves_no_trace(self, loss):
+        """The trainer skips such a step; averages and queues must not carry it into the next ones."""
+        x, labels = torch.randn(9, DIM), torch.arange(9) % CLASSES
+        x[2, 1], x[5] = torch.nan, torch.inf
+        loss(x, labels, step=0)
+        for step in (1, 2):
+            backward(loss, torch.randn(9, DIM), labels, step)
 
     def test_evaluation_learns_nothing(self, loss):
         loss.eval()

@@ -236,6 +236,8 @@ def test_running_moments_update_once_a_step():
     before = whole.state_dict()["mean"].clone()
     whole.see(torch.zeros(0), 3)
     assert whole.mean == before
+    whole.see(torch.tensor([torch.nan, torch.inf]), 3)
+    assert whole.mean == before
     std = whole.std.clone()
     whole.see(torch.tensor([9.0]), 4)
     assert whole.std == std

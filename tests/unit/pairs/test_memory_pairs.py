@@ -160,6 +160,25 @@ def test_a_late_backward_pass_still_finds_its_columns(width, monkeypatch):
     assert torch.equal(*grads)
 
 
+def test_what_is_stored_is_a_copy():
+    """A caller may write the next batch into the same tensors; what is not finite is stored as nothing."""
+    features, labels, ids = anchors(3, 1).features.float(), torch.tensor([0, 1, 2]), torch.arange(3)
+    unit = torch.nn.functional.normalize(features)
+    features[1, 2] = torch.nan
+    memory, latest = MemoryPairs(3, DIM), FeaturePairs(5, DIM)
+    for pairs in (memory, latest):
+        batch = Anchors.of(features, labels.clone(), sample_ids=ids.clone())
+        pairs(batch)
+        batch.labels.fill_(4)
+        batch.sample_ids.fill_(9)
+        pairs(batch)
+    expected = torch.stack([unit[0], torch.zeros(DIM), unit[2]])
+    assert memory.labels.tolist() == memory.sample_ids.tolist() == [0, 1, 2]
+    torch.testing.assert_close(memory.vectors, expected)
+    torch.testing.assert_close(latest.vectors[:3], expected)
+    assert not latest.vectors[4].any()
+
+
 @pytest.mark.parametrize("build", [lambda: MemoryPairs(9, DIM), lambda: FeaturePairs(5, DIM)])
 def test_the_batch_that_waits_holds_no_graph_and_moves_with_the_buffers(build):
     pairs, batch = build(), anchors(3, 1)
