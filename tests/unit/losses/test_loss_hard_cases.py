@@ -189,10 +189,13 @@ class TestEveryLoss:
         assert torch.equal(resumed, expected)
 
     def test_a_batch_that_is_not_finite_leaves_no_trace(self, loss):
-        """The trainer skips such a step; averages and queues must not carry it into the next ones."""
+        """The trainer sees such a step and skips it; averages and queues must not carry it into the next ones."""
         x, labels = torch.randn(9, DIM), torch.arange(9) % CLASSES
         x[2, 1], x[5] = torch.nan, torch.inf
-        loss(x, labels, step=0)
+        out = loss(x.requires_grad_(), labels, step=0)
+        out.loss.backward()  # mining may choose around it, the gradient does not
+        assert not torch.isfinite(out.loss) or not torch.isfinite(x.grad).all()
+        loss.zero_grad()
         for step in (1, 2):
             backward(loss, torch.randn(9, DIM), labels, step)
 
@@ -457,6 +460,8 @@ def test_effective_rank():
     line = torch.tensor([[1.0, 0, 0], [-1.0, 0, 0], [2.0, 0, 0], [-3.0, 0, 0]])
     assert float(effective_rank(line)) == pytest.approx(1, abs=1e-4)
     assert math.isnan(float(effective_rank(torch.ones(1, 3))))
+    for bad in (torch.nan, torch.inf):
+        assert math.isnan(float(effective_rank(torch.tensor([[1.0, bad, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]]))))
 
 
 class _Reads(TorchDispatchMode):

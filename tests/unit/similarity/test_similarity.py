@@ -107,6 +107,9 @@ def test_normalize():
     (unit.sum() + norms.sum()).backward()
     assert torch.equal(x.grad[1], torch.zeros(2))
     assert normalize(torch.full((1, 4), 300.0, dtype=torch.float16)).norms == 600
+    broken = normalize(torch.tensor([[torch.nan, 1.0]]))
+    assert broken.vectors.isnan().all()
+    assert broken.norms.isnan()
     assert torch.autograd.gradcheck(
         lambda v: tuple(normalize(v)), torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     )
