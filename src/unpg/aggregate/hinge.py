@@ -31,6 +31,10 @@ class PairHinge:
     above: float = 1.0
     below: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.above) or not math.isfinite(self.below):
+            raise ConfigError(f"PairHinge needs finite margins, got {self.above} and {self.below}.")
+
     def __call__(self, pairs: Pairs, margin: Margin, anchors: Anchors) -> Aggregated:
         """What each anchor adds to the two means."""
         positives, negatives = batch_rows(pairs, "PairHinge")

@@ -36,6 +36,10 @@ class MultiSimilarity:
     def __post_init__(self) -> None:
         if not 0 < self.alpha < math.inf or not 0 < self.beta < math.inf:
             raise ConfigError(f"MultiSimilarity needs alpha > 0 and beta > 0, got {self.alpha} and {self.beta}.")
+        if not math.isfinite(self.base) or not (self.epsilon is None or math.isfinite(self.epsilon)):
+            raise ConfigError(
+                f"MultiSimilarity needs a finite base and epsilon (or None), got {self.base} and {self.epsilon}."
+            )
 
     def __call__(self, pairs: Pairs, margin: Margin, anchors: Anchors) -> Aggregated:
         """The loss of each anchor.

@@ -39,7 +39,17 @@ class PerPositive:
             raise ConfigError(f"PerPositive.epsilon must be in (0, 0.5), got {self.epsilon}.")
 
     def __call__(self, pairs: Pairs, margin: Margin, anchors: Anchors) -> Aggregated:
-        """The sum over the positive pairs of each anchor."""
+        """The sum over the positive pairs of each anchor.
+
+        Raises:
+            ConfigError: All anchors share the positives, but not the negatives; or s follows negatives not shared.
+        """
+        shared = [getattr(part.similarities, "shared", False) for part in pairs.negatives]
+        if getattr(pairs.positives, "shared", False) and not all(shared):
+            raise ConfigError(
+                "PerPositive over positives that all anchors share needs negatives that they share, too: "
+                'BatchPairs("batch", positives="batch"), or BatchPairs("anchor").'
+            )
         scale = self._scale(pairs, anchors)
         sums = [
             part.similarities.reduce(LogSumExp(scale), reshape=negative_reshape(margin, part))

@@ -121,7 +121,8 @@ class PairLoss(nn.Module):
 def effective_rank(features: Tensor) -> Tensor:
     """How many directions (b, d) features really use: e to the entropy of their covariance's spectrum, in [1, d].
 
-    A scalar; NaN for fewer than two features, 1 if they are all the same. A collapsing embedding shows here early.
+    A scalar; NaN for fewer than two features or one that is not finite, 1 if they are all the same. A collapsing
+    embedding shows here early.
 
     Source: Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality", with the eigenvalues
     of the covariance of the unit features in place of singular values.
@@ -131,11 +132,12 @@ def effective_rank(features: Tensor) -> Tensor:
     gram = centered @ centered.T if len(unit) < unit.shape[1] else centered.T @ centered
     if len(unit) < 2:
         return torch.full((), torch.nan, device=unit.device)
-    spectrum = torch.linalg.eigvalsh(gram).clamp(min=0)
+    finite = gram.isfinite().all()  # eigvalsh raises else
+    spectrum = torch.linalg.eigvalsh(torch.where(finite, gram, 0)).clamp(min=0)
     total = spectrum.sum()
     p = torch.where(total > 0, spectrum / total, 0)
     entropy: Tensor = torch.special.entr(p).sum()
-    return entropy.exp()
+    return torch.where(finite, entropy.exp(), torch.nan)
 
 
 def _pair_statistics(pairs: Pairs, anchors: Anchors) -> dict[str, Tensor]:

@@ -434,8 +434,8 @@ def mixface(num_classes: int, dim: int, m: float = 0.5, epsilon: float = 1e-22) 
 
     Source: Jung et al. 2021, arXiv 2111.01717.
     """
-    s = (math.log(max(num_classes - 1, 1)) + math.log((1 - epsilon) / epsilon)) / math.cos(m)
     pairs = PairLoss(BatchPairs("batch", positives="batch"), NoMargin(), PerPositive(None, epsilon))
+    s = (math.log(max(num_classes - 1, 1)) + math.log((1 - epsilon) / epsilon)) / math.cos(m)
     return SumLoss({"arcface": arcface(num_classes, dim, s, m, "linear"), "snpair": pairs})
 
 

@@ -77,8 +77,9 @@ class Elastic(nn.Module, Margin):
         step = anchors.step
         if step is None:
             step, self.calls = self.calls, self.calls + 1
-        half = 2.0**-25  # between two multiples of 2**-24, so that neither end is reached
-        return math.sqrt(2) * torch.erfinv(2 * (uniform(ids, self.seed, step) + half) - 1)[:, None]
+        # Between two multiples of 2**-24, so that neither end is reached; float32 would round the last one up to it.
+        level = uniform(ids, self.seed, step).double() + 2.0**-25
+        return math.sqrt(2) * torch.erfinv(2 * level - 1)[:, None]
 
     @staticmethod
     def assign(drawn: Tensor, target: Tensor) -> Tensor:

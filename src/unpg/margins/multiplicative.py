@@ -1,10 +1,10 @@
 """Margins that multiply the angle."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from unpg.errors import ConfigError
 from unpg.margins.angular import Gradient, angle, check_choice, straight_through
@@ -71,7 +71,7 @@ class Annealed(Margin):
     ``l = max(least, first / (1 + rate t))`` at step t = 1, 2, ...; SphereFace needs it to get started.
 
     Args:
-        margin: The margin to reach.
+        margin: The margin to reach, one without state (which would be in no checkpoint).
         first, rate, least: Of l, >= 0. The defaults are those of SphereFace's training script.
     """
 
@@ -85,6 +85,14 @@ class Annealed(Margin):
             raise ConfigError(
                 f"Annealed needs first, rate and least >= 0, got {self.first}, {self.rate} and {self.least}."
             )
+        if isinstance(self.margin, nn.Module):
+            raise ConfigError(
+                f"Annealed takes a margin without state (angular, multiplicative, ...), got {self.margin}."
+            )
+
+    def for_batch(self, anchors: Anchors, target: Tensor | None) -> Margin:
+        """Mixed with the other margin of this batch."""
+        return replace(self, margin=self.margin.for_batch(anchors, target))
 
     def share(self, step: int) -> float:
         """The value of l after ``step`` optimizer steps."""
@@ -108,3 +116,11 @@ class Annealed(Margin):
     def batch_negative(self) -> Reshape | None:
         """As the other margin has it."""
         return self.margin.batch_negative()
+
+    def penalty(self, anchors: Anchors) -> Tensor | None:
+        """As the other margin has it."""
+        return self.margin.penalty(anchors)
+
+    def statistics(self, anchors: Anchors) -> dict[str, Tensor]:
+        """As the other margin has them."""
+        return self.margin.statistics(anchors)

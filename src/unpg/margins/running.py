@@ -36,11 +36,15 @@ class RunningMoments(nn.Module):
 
     @torch.no_grad()
     def see(self, values: Tensor, step: int | None) -> None:
-        """Take (n,) values in; none at all change nothing, and a single one has no spread to learn from."""
+        """Take (n,) values in; none at all change nothing, and a single one has no spread to learn from.
+
+        Values that are not finite are left out: a trainer skips their step, and the averages outlive it.
+        """
         same = self._step == (-2 if step is None else step)
         self._before.copy_(torch.where(same, self._before, torch.stack([self.mean, self.std])))
-        away = values.to(self.mean.dtype) - self._before[0]
-        seen = torch.stack([away.new_tensor(len(values)), away.sum(), away.square().sum()])
+        finite = values.isfinite()
+        away = torch.where(finite, values.to(self.mean.dtype) - self._before[0], 0)
+        seen = torch.stack([finite.sum().to(away.dtype), away.sum(), away.square().sum()])
         self._pool.copy_(torch.where(same, self._pool, 0) + seen)
         count, total, squares = self._pool.unbind()
         average = total / count.clamp(min=1)

@@ -1,6 +1,7 @@
 """The latest feature of each class, in place of class weights."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from unpg.errors import ConfigError
 from unpg.pairs.class_pairs import check_labels
 from unpg.similarity import Anchors, ClassSet, Negatives, OwnClassSet, Pairs, Streaming
 
-__all__ = ["FeaturePairs"]
+__all__ = ["FeaturePairs", "finite_rows"]
 
 
 class FeaturePairs(nn.Module):
@@ -40,7 +41,7 @@ class FeaturePairs(nn.Module):
         check_labels(anchors, *self.vectors.shape)
         if self.training:
             self._store()
-            self._waiting = (anchors.unit.detach(), anchors.labels)
+            self._waiting = (finite_rows(anchors.unit), anchors.labels.clone())
         # A copy: the next batch writes to the features before a late backward pass may have read them.
         classes = ClassSet(anchors.unit, self.vectors.clone(), anchors.labels, streaming=self.streaming)
         return Pairs(positives=OwnClassSet(classes), negatives=(Negatives("classes", classes),))
@@ -57,6 +58,12 @@ class FeaturePairs(nn.Module):
         self.vectors[labels] = unit[last[labels]].to(self.vectors.dtype)
         self._waiting = None
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """The batch that waits goes where the buffers go."""
+        if self._waiting is not None:
+            self._waiting = (fn(self._waiting[0]), fn(self._waiting[1]))
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return]
+
     def get_extra_state(self) -> dict[str, Any]:
         """The batch that waits, for the checkpoint."""
         return {"waiting": self._waiting}
@@ -69,3 +76,9 @@ class FeaturePairs(nn.Module):
     def extra_repr(self) -> str:
         """Sizes, for ``repr``."""
         return "num_classes={}, dim={}".format(*self.vectors.shape)
+
+
+@torch.no_grad()
+def finite_rows(unit: Tensor) -> Tensor:
+    """A copy of (b, d) vectors to store, without their graph; zero where one is not finite (its step is skipped)."""
+    return torch.where(unit.isfinite().all(dim=1, keepdim=True), unit, 0)

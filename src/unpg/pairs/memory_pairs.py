@@ -1,6 +1,7 @@
 """Negatives from the batches before: a queue of features."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from unpg.errors import ConfigError, ShapeError
 from unpg.heads import FullHead
 from unpg.pairs.batch_pairs import Scope, check_scope
+from unpg.pairs.feature_pairs import finite_rows
 from unpg.pairs.noise import Filter, KeepAll
 from unpg.similarity import (
     Anchors,
@@ -89,7 +91,8 @@ class MemoryPairs(nn.Module):
             self._enqueue()
             self._wait(anchors)
         filled = self.filled if (anchors.step or 0) >= self.start else 0
-        labels, ids = self.labels[:filled], self.sample_ids[:filled]
+        # Copies: the queue is written to before a late backward pass has read them.
+        labels, ids = self.labels[:filled].clone(), self.sample_ids[:filled].clone()
         rule: MaskRule = DifferentLabel(anchors.labels, labels)
         if anchors.sample_ids is not None:
             rule = DifferentSample(rule, anchors.sample_ids, ids)
@@ -101,7 +104,6 @@ class MemoryPairs(nn.Module):
     @torch.no_grad()
     def _corrected(self, filled: int) -> Tensor:
         head = self._head[0]
-        # A copy: the queue is written to before the backward pass of a later batch may need it.
         vectors = self.vectors[:filled].clone()
         if head is None or filled == 0:
             return vectors
@@ -113,8 +115,9 @@ class MemoryPairs(nn.Module):
         ids = anchors.sample_ids
         ids = torch.full_like(anchors.labels, -1) if ids is None else ids
         head = self._head[0]
-        centers = anchors.unit[:, :0] if head is None else normalize(head.weight[anchors.labels]).vectors
-        self._waiting = (anchors.unit.detach(), anchors.labels, ids, centers)
+        unit = finite_rows(anchors.unit)
+        centers = unit[:, :0] if head is None else normalize(head.weight[anchors.labels]).vectors
+        self._waiting = (unit, anchors.labels.clone(), ids.clone(), centers)
 
     @torch.no_grad()
     def _enqueue(self) -> None:
@@ -130,6 +133,12 @@ class MemoryPairs(nn.Module):
         self._next = (self._next + len(labels)) % self.size
         self.filled = min(self.size, self.filled + len(labels))
         self._waiting = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """The batch that waits goes where the buffers go."""
+        if self._waiting is not None:
+            self._waiting = tuple(fn(column) for column in self._waiting)
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return]
 
     def get_extra_state(self) -> dict[str, Any]:
         """What a checkpoint needs besides the queue: where it ends, and the batch that waits."""

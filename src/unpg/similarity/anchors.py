@@ -17,7 +17,7 @@ class Anchors:
         features: (b, d), in float32 or float64.
         unit: (b, d), their directions; zero where a feature is zero.
         norms: (b, 1), their lengths.
-        labels: (b,), integers.
+        labels: (b,), int64.
         sample_ids: (b,) int64, which image each comes from, or None if the caller does not say.
         step: Optimizer steps done so far, or None if the caller does not say.
     """
@@ -33,9 +33,9 @@ class Anchors:
     def of(
         cls, features: Tensor, labels: Tensor, *, sample_ids: Tensor | None = None, step: int | None = None
     ) -> "Anchors":
-        """Split (b, d) features of any floating type; half precision is widened to float32."""
+        """Split (b, d) features of any floating type; half precision is widened to float32, labels to int64."""
         unit, norms = normalize(features)
-        return cls(features.to(unit.dtype), unit, norms, labels, sample_ids, step)
+        return cls(features.to(unit.dtype), unit, norms, labels.long(), sample_ids, step)
 
     def __len__(self) -> int:
         return len(self.labels)

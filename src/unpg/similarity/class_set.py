@@ -69,6 +69,8 @@ class ClassSet:
         else:
             keep = torch.is_grad_enabled() and self.streaming.keeps(len(self.rows) * len(self.weights), self.rows)
             value, own = _reduce_classes(self.rows, self.weights, offset, self, reduction, reshape, keep)
+        if not torch.is_grad_enabled():  # a cosine without gradient is not to be had later by who wants one
+            return value
         if self._shorter is not None:
             base, lengths = self._shorter
             alive = lengths > 0
@@ -115,22 +117,17 @@ class ClassSet:
 
     def own(self) -> Tensor:
         """(b,) cosines with the own class. Free after a reduction with gradient; else the rows are gathered."""
-        if self._own is not None:
-            return self._own
-        cosines, _ = self._own_centers(self.weights[self._own_places()])
-        return cosines
+        return self._own_centers()[0] if self._own is None else self._own
 
     def own_detached(self) -> Tensor:
         """(b,) cosines with the own class, without gradient."""
         with torch.no_grad():
-            return self._own_centers(self.weights[self._own_places()])[0]
+            return self._own_centers()[0]
 
-    def _own_places(self) -> Tensor:
-        """Rows of the weights that hold the centers of each label: (b, K)."""
-        return self.labels[:, None] * self.centers + torch.arange(self.centers, device=self.labels.device)
-
-    def _own_centers(self, own: Tensor) -> tuple[Tensor, Tensor]:
-        """Largest cosine with the own centers (b, K, d), and which center has it."""
+    def _own_centers(self) -> tuple[Tensor, Tensor]:
+        """Largest cosine with the K centers of the own class, and which center has it: two (b,)."""
+        places = self.labels[:, None] * self.centers + torch.arange(self.centers, device=self.labels.device)
+        own = self.weights[places].to(self.rows.dtype)
         squares = own.square().sum(dim=2)
         alive = squares > 0
         inverse = torch.where(alive, torch.where(alive, squares, 1).rsqrt(), 0)
@@ -254,7 +251,7 @@ class _ReduceClasses(torch.autograd.Function):
         blocks = _ClassBlocks(classes, rows, weights)
         walk = Walk(blocks, reduction, reshape, offset)
         whole, kept = walk.forward(rows, keep)
-        own, center = classes._own_centers(weights[classes._own_places()].to(rows.dtype))
+        own, center = classes._own_centers()
         ctx.save_for_backward(rows, weights, own, classes.labels * classes.centers + center)
         ctx.walk, ctx.whole, ctx.kept = walk, whole, kept
         return reduction.value(whole).clone(), own
@@ -327,7 +324,7 @@ class _FuseClasses(torch.autograd.Function):
         norms = torch.linalg.vector_norm(weights, dim=1, dtype=torch.float32)
         inverse = torch.where(norms > 0, 1 / norms, 0)
         peak, total = fused.class_forward(factors, weights, inverse, classes.labels, scale, margin)
-        own, _ = classes._own_centers(weights[classes._own_places()].to(rows.dtype))
+        own, _ = classes._own_centers()
         ctx.save_for_backward(rows, weights, factors, inverse, classes.labels, peak, total, own)
         ctx.scale, ctx.margin = scale, margin
         return peak + total.log(), own

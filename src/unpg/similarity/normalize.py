@@ -29,7 +29,7 @@ def normalize(features: Tensor) -> Unit:
     """
     wide = features if features.dtype == torch.float64 else features.float()
     squares = wide.square().sum(dim=1, keepdim=True)
-    alive = squares > 0
+    alive = squares != 0  # NaN is not zero: it must reach the loss
     norms = torch.where(alive, squares, 1).sqrt()  # the inner where keeps sqrt'(0) = inf out of the gradient
     zero = torch.zeros((), dtype=wide.dtype, device=wide.device)
     return Unit(torch.where(alive, wide / norms, zero), torch.where(alive, norms, zero))

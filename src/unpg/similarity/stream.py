@@ -29,8 +29,8 @@ _KEEP_MIB = {"cpu": 256.0, "cuda": 2048.0}
 
 @dataclass(frozen=True)
 class Streaming:
-    """How the similarities with the class weights are computed. But for ``products``, settings change speed and memory
-    and no result.
+    """How the similarities with the class weights are computed. But for ``products``, settings change speed and memory,
+    and results by rounding alone.
 
     Args:
         chunk: Classes at once; null chooses by the batch size (2**20 similarities on a CPU, 2**24 on a GPU).

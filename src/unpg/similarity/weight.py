@@ -26,10 +26,10 @@ class Weight(ABC):
         """``log w``.
 
         Args:
-            own: Detached log-sum-exp of the set, (r,) or (1,).
-            others: Detached log-sum-exp of the sets before it in the union, (r,).
+            own: Detached logarithm of the set's sum, (r,) or (1,).
+            others: Likewise of the sets before it in the union, with their weights.
             kept: Pairs in the set, (r,) or (1,).
-            rivals: Negatives of each anchor in the sets before it, (r,).
+            rivals: Negatives of each anchor in the first set of the union, the other classes: (r,).
             step: Optimizer steps done so far, or None if the caller does not say.
         """
 

@@ -215,8 +215,9 @@ class TrainConfig:
         backbone: The network: kind (small_iresnet, iresnet18, mobilefacenet, ...), dim, and its own settings.
         preprocessing: From aligned images to the network's input; becomes part of the model.
         unpg: Settings of UNPG over a loss with class weights; null trains the loss alone.
-        streaming: How the similarities with class weights are computed: chunk (classes at once) and keep_mib (what
-            may be kept for the backward pass). Changes speed and memory, no result.
+        streaming: How the similarities with class weights are computed: chunk (classes at once), keep_mib (what may be
+            kept for the backward pass), products (float32 or bfloat16) and kernel (plain or triton). But for products,
+            changes speed and memory, and results by rounding alone.
         epochs: Passes over the data.
         seed: Of everything that is drawn: weights, order, augmentation, held-out identities.
         hold_out: Share of the identities kept from training, for choosing settings; the benchmark held-out.

@@ -18,7 +18,7 @@ from unpg.embed.model import Model
 from unpg.errors import ConfigError
 from unpg.evaluate import AllPairsBenchmark, Benchmark, data_root, open_benchmark
 from unpg.losses import LOSSES, PairLoss, SumLoss, unpg
-from unpg.pairs import ClassPairs, FeaturePairs, MemoryPairs
+from unpg.pairs import BatchPairs, ClassPairs, FeaturePairs, MemoryPairs
 from unpg.registry import Registry
 from unpg.train.config import TrainConfig
 from unpg.train.optim import build_optimizer
@@ -120,6 +120,12 @@ def _loss(config: TrainConfig, num_classes: int, dim: int, steps_per_epoch: int)
     for module in loss.modules():
         if isinstance(module, ClassPairs | FeaturePairs):
             module.streaming = config.streaming
+    of_batch = any(isinstance(m, PairLoss) and isinstance(m.pairs, BatchPairs) for m in loss.modules())
+    if of_batch and config.accumulate > 1 and config.pairs != "micro":
+        raise ConfigError(
+            f"accumulate > 1 with loss.kind {config.loss['kind']} would form pairs within each micro-batch only, which "
+            f"is another loss than that of the whole batch. Set pairs: micro if that is meant, or accumulate: 1."
+        )
     options = config.unpg
     if options is not None:
         if not isinstance(loss, PairLoss) or not isinstance(loss.pairs, ClassPairs):

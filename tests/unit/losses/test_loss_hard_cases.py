@@ -6,9 +6,21 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unpg.aggregate import Softmax, TripletHinge
+from unpg.aggregate import PerPositive, Softmax, TripletHinge
 from unpg.errors import ConfigError, DataError, ShapeError
-from unpg.losses import LOSSES, PairLoss, SumLoss, arcface, cosface, effective_rank, triplet, unpg
+from unpg.losses import (
+    LOSSES,
+    PairLoss,
+    SumLoss,
+    arcface,
+    contrastive,
+    cosface,
+    effective_rank,
+    mixface,
+    multi_similarity,
+    triplet,
+    unpg,
+)
 from unpg.margins import Magnitude, NoMargin
 from unpg.pairs import BatchPairs, ClassPairs, FeaturePairs
 from unpg.similarity import Anchors, Balanced, ClassSet, Constant, OwnClassSet, Scheduled, Share, SimilaritySet, stream
@@ -43,10 +55,10 @@ def loss(name, unify):
     return base if unify is None else unpg(base, **unify)
 
 
-def backward(loss, features, labels):
+def backward(loss, features, labels, step=0):
     x = features.clone().requires_grad_()
     ids = torch.arange(len(labels))
-    out = loss(x, labels, step=0, sample_ids=ids)
+    out = loss(x, labels, step=step, sample_ids=ids)
     out.loss.backward()
     grads = {}
     for name, parameter in loss.named_parameters():
@@ -176,6 +188,17 @@ class TestEveryLoss:
             resumed = second(x, labels, step=step, sample_ids=torch.arange(9)).loss
         assert torch.equal(resumed, expected)
 
+    def test_a_batch_that_is_not_finite_leaves_no_trace(self, loss):
+        """The trainer sees such a step and skips it; averages and queues must not carry it into the next ones."""
+        x, labels = torch.randn(9, DIM), torch.arange(9) % CLASSES
+        x[2, 1], x[5] = torch.nan, torch.inf
+        out = loss(x.requires_grad_(), labels, step=0)
+        out.loss.backward()  # mining may choose around it, the gradient does not
+        assert not torch.isfinite(out.loss) or not torch.isfinite(x.grad).all()
+        loss.zero_grad()
+        for step in (1, 2):
+            backward(loss, torch.randn(9, DIM), labels, step)
+
     def test_evaluation_learns_nothing(self, loss):
         loss.eval()
         before = {key: str(value) for key, value in loss.state_dict().items()}
@@ -261,6 +284,13 @@ def test_gradcheck(name):
         return torch.func.functional_call(loss, state, (x, labels), {"step": 9}).loss
 
     assert torch.autograd.gradcheck(value, (x.requires_grad_(), *parameters), eps=1e-7, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_labels_of_any_integer_type(name, dtype):
+    x, labels = torch.randn(9, DIM), torch.arange(9) % CLASSES
+    assert torch.equal(build(name)(x, labels.to(dtype), step=0).loss, build(name)(x, labels, step=0).loss)
 
 
 def test_one_class_only_has_loss_zero():
@@ -410,6 +440,15 @@ def test_unified_shares_its_weights_with_the_base():
             lambda: PairLoss(BatchPairs("anchor"), NoMargin(), Softmax("norm"))(torch.randn(4, 2), torch.arange(4)),
             "ClassPairs",
         ),
+        (
+            lambda: PairLoss(BatchPairs("anchor", positives="batch"), NoMargin(), PerPositive(1.0))(
+                torch.randn(4, 2), torch.arange(4)
+            ),
+            'positives="batch"',
+        ),
+        (lambda: mixface(CLASSES, DIM, epsilon=0.0), r"epsilon must be in \(0, 0.5\)"),
+        (lambda: contrastive(neg_margin=math.nan), "finite margins"),
+        (lambda: multi_similarity(base=math.inf), "finite base"),
         (lambda: Softmax("length"), "norm"),
         (lambda: LOSSES.build("arcfase"), "Did you mean 'arcface'"),
         (lambda: LOSSES.build("arcface", {"margin": 1}, num_classes=3, dim=2), "no setting 'margin'"),
@@ -444,6 +483,8 @@ def test_effective_rank():
     line = torch.tensor([[1.0, 0, 0], [-1.0, 0, 0], [2.0, 0, 0], [-3.0, 0, 0]])
     assert float(effective_rank(line)) == pytest.approx(1, abs=1e-4)
     assert math.isnan(float(effective_rank(torch.ones(1, 3))))
+    for bad in (torch.nan, torch.inf):
+        assert math.isnan(float(effective_rank(torch.tensor([[1.0, bad, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]]))))
 
 
 class _Reads(TorchDispatchMode):

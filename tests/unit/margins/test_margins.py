@@ -196,6 +196,22 @@ def test_annealing_ends_at_its_least():
         margin.positive(c, anchors(torch.ones_like(c), None))
 
 
+def test_annealing_passes_on_what_the_margin_has():
+    lengths = torch.tensor([[20.0], [60.0]], dtype=torch.float64)
+    batch, margin = anchors(lengths), Magnitude()
+    mixed = Annealed(margin).for_batch(batch, None)
+    assert torch.equal(mixed.penalty(batch), margin.penalty(batch))
+    assert mixed.statistics(batch) == margin.statistics(batch)
+
+    class Doubled(Additive):
+        def for_batch(self, batch, target):
+            return Additive(2 * self.m)
+
+    c = torch.full((2, 1), 0.5, dtype=torch.float64)
+    plain = Annealed(Additive(0.4)).positive(c, batch)
+    assert torch.equal(Annealed(Doubled(0.2)).for_batch(batch, None).positive(c, batch), plain)
+
+
 def test_running_moments_follow_the_batches():
     batches = [torch.rand(7, dtype=torch.float64) * 5 + 20 for _ in range(4)]
     moments = RunningMoments(0.01, mean=20.0, std=100.0).double()
@@ -219,6 +235,8 @@ def test_running_moments_update_once_a_step():
     torch.testing.assert_close(parts.std, whole.std)
     before = whole.state_dict()["mean"].clone()
     whole.see(torch.zeros(0), 3)
+    assert whole.mean == before
+    whole.see(torch.tensor([torch.nan, torch.inf]), 3)
     assert whole.mean == before
     std = whole.std.clone()
     whole.see(torch.tensor([9.0]), 4)
@@ -254,6 +272,15 @@ def test_elastic_draws_are_normal_and_belong_to_the_sample():
     assert (margin.for_batch(batch, None).m == 0.5).all()
 
 
+def test_elastic_draws_are_finite_at_the_ends(monkeypatch):
+    """The largest and the smallest uniform number; float32 would take the first for 1, whose quantile is inf."""
+    ends = torch.tensor([1 - 2.0**-24, 0.0, 0.5])
+    monkeypatch.setattr("unpg.margins.elastic.uniform", lambda ids, *key: ends)
+    drawn = Elastic("cos", m=1.0, sigma=0.1).for_batch(anchors(torch.ones(3, 1)), None).m.squeeze(1)
+    largest = math.sqrt(2) * float(torch.erfinv(torch.tensor(1 - 2.0**-24, dtype=torch.float64)))
+    torch.testing.assert_close(drawn, torch.tensor([1 + 0.1 * largest, 1 - 0.1 * largest, 1.0]))
+
+
 def test_elastic_gives_the_hardest_the_largest():
     drawn, target = torch.tensor([[0.4], [0.6], [0.5], [0.55]]), torch.tensor([[0.9], [0.1], [0.3], [0.3]])
     assert Elastic.assign(drawn, target).squeeze(1).tolist() == pytest.approx([0.4, 0.6, 0.5, 0.55])
@@ -270,6 +297,7 @@ def test_elastic_gives_the_hardest_the_largest():
         (lambda: Multiplicative(m=0.5), ">= 1"),
         (lambda: Multiplicative(form="up"), "falling, capped, others"),
         (lambda: Annealed(least=-1.0), ">= 0"),
+        (lambda: Annealed(Quality()), "without state"),
         (lambda: Quality(m=0.0), r"\(0, 1.5\]"),
         (lambda: Quality(momentum=0.0), "momentum"),
         (lambda: MARGINS["curricular"](m=4.0), "radians"),

@@ -1,6 +1,7 @@
 """The cross-batch memory: what it holds, which pairs it gives, and that it costs no gradient."""
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -9,8 +10,8 @@ from slow_pairs import memory_negatives, queue_after
 from unpg.errors import ConfigError, ShapeError
 from unpg.heads import FullHead
 from unpg.losses import arcface, unpg
-from unpg.pairs import BoxWhisker, MemoryPairs
-from unpg.similarity import Anchors
+from unpg.pairs import BoxWhisker, FeaturePairs, MemoryPairs
+from unpg.similarity import Anchors, Streaming
 
 DIM, S = 4, 8.0
 
@@ -140,21 +141,57 @@ def test_no_gradient_and_no_learning_in_evaluation():
     assert len(memory._waiting[0]) == 5
 
 
-def test_a_late_backward_pass_still_finds_its_columns():
-    """The queue moves on between a forward and its backward pass; the gradient is that of the forward's columns."""
-    memory = MemoryPairs(4, DIM).double()
-    memory(anchors(4, 1))
+@pytest.mark.parametrize("width", [1, 4])
+def test_a_late_backward_pass_still_finds_its_columns(width, monkeypatch):
+    """The queue moves on between a forward and its backward pass; the gradient is that of the forward's pairs. Sets of
+    several blocks make their masks anew on the way back."""
+    monkeypatch.setattr(Streaming, "columns", lambda self, rows, device: width)
     grads = []
     for late in (False, True):
         x = anchors(4, 2, first_id=10).features.clone().requires_grad_()
         fresh = MemoryPairs(4, DIM).double()
         fresh(anchors(4, 1))
-        value = fresh(Anchors.of(x, anchors(4, 2).labels)).negatives[0].similarities.logsumexp(S)
+        batch = Anchors.of(x, anchors(4, 2).labels, sample_ids=torch.arange(2, 6))
+        value = fresh(batch).negatives[0].similarities.logsumexp(S)
         if late:
-            fresh(anchors(4, 3, first_id=20))
-            fresh(anchors(4, 4, first_id=30))
+            fresh(anchors(4, 3, first_id=4))
+            fresh(anchors(4, 4, first_id=4))
         grads.append(torch.autograd.grad(value.sum(), x)[0])
     assert torch.equal(*grads)
+
+
+def test_what_is_stored_is_a_copy():
+    """A caller may write the next batch into the same tensors; what is not finite is stored as nothing."""
+    features, labels, ids = anchors(3, 1).features.float(), torch.tensor([0, 1, 2]), torch.arange(3)
+    unit = torch.nn.functional.normalize(features)
+    features[1, 2] = torch.nan
+    memory, latest = MemoryPairs(3, DIM), FeaturePairs(5, DIM)
+    for pairs in (memory, latest):
+        batch = Anchors.of(features, labels.clone(), sample_ids=ids.clone())
+        pairs(batch)
+        batch.labels.fill_(4)
+        batch.sample_ids.fill_(9)
+        pairs(batch)
+    expected = torch.stack([unit[0], torch.zeros(DIM), unit[2]])
+    assert memory.labels.tolist() == memory.sample_ids.tolist() == [0, 1, 2]
+    torch.testing.assert_close(memory.vectors, expected)
+    torch.testing.assert_close(latest.vectors[:3], expected)
+    assert not latest.vectors[4].any()
+
+
+@pytest.mark.parametrize("build", [lambda: MemoryPairs(9, DIM), lambda: FeaturePairs(5, DIM)])
+def test_the_batch_that_waits_holds_no_graph_and_moves_with_the_buffers(build):
+    pairs, batch = build(), anchors(3, 1)
+    x = batch.features.clone().requires_grad_()
+    hidden = x * 2
+    held = weakref.ref(hidden)
+    pairs(Anchors.of(hidden, batch.labels))
+    del hidden
+    assert held() is None
+    pairs.float()
+    assert pairs._waiting[0].dtype == torch.float32
+    pairs.to("meta")
+    assert all(column.device.type == "meta" for column in pairs._waiting)
 
 
 @pytest.mark.parametrize(

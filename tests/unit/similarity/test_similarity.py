@@ -79,6 +79,12 @@ class TestReductions:
         assert kind(1.0).value(state).tolist() == [-torch.inf if name == "logsumexp" else 0.0] * 3
 
 
+def test_a_hinge_at_zero_is_not_active():
+    logits = torch.tensor([[-1.0, 0.0, 2.0]])
+    assert [part.tolist() for part in HingeSum().absorb(logits)] == [[2.0], [1.0]]
+    assert logits.tolist() == [[0.0, 0.0, 1.0]]
+
+
 def test_log_add_exp():
     inf = torch.inf
     a = torch.tensor([1.0, -inf, 2.0, -inf], requires_grad=True)
@@ -107,6 +113,9 @@ def test_normalize():
     (unit.sum() + norms.sum()).backward()
     assert torch.equal(x.grad[1], torch.zeros(2))
     assert normalize(torch.full((1, 4), 300.0, dtype=torch.float16)).norms == 600
+    broken = normalize(torch.tensor([[torch.nan, 1.0]]))
+    assert broken.vectors.isnan().all()
+    assert broken.norms.isnan()
     assert torch.autograd.gradcheck(
         lambda v: tuple(normalize(v)), torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     )
@@ -263,6 +272,29 @@ def test_classes_against_the_matrix(centers, streaming, reshape, kind):
     assert classes.count().tolist() == [10] * 9
 
 
+def test_the_nearest_center_whatever_the_sign_of_the_scale():
+    """A class is as near as its nearest center, also where nearness lowers a logit."""
+    classes, rows, weights, labels = class_set(centers=3)
+    value = classes.logsumexp(-5.0)
+    cosines = (rows @ torch.nn.functional.normalize(weights).T).view(9, 11, 3).amax(dim=2)
+    others = torch.arange(11)[None] != labels[:, None]
+    truth = (-5 * cosines).masked_fill(~others, -torch.inf).logsumexp(dim=1)
+    torch.testing.assert_close(value, truth)
+    inputs = (rows, weights)
+    for a, b in zip(torch.autograd.grad(value.sum(), inputs), torch.autograd.grad(truth.sum(), inputs), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_an_excluded_pair_has_no_gradient_however_steep_the_reshape():
+    eye = torch.eye(3, dtype=torch.float64)
+    rows, weights = eye.clone().requires_grad_(), eye.clone().requires_grad_()
+    value = ClassSet(rows, weights, torch.arange(3)).logsumexp(2.0, reshape=lambda c: (1 - c).sqrt())
+    value.sum().backward()
+    expected = -torch.ones(3, 3, dtype=torch.float64).fill_diagonal_(0) / 2
+    torch.testing.assert_close(rows.grad, expected)
+    torch.testing.assert_close(weights.grad, expected)
+
+
 def test_own_class_asked_first_is_the_same_only_slower():
     """Gathered rows and the rows found on the way agree, value and gradient."""
     results = []
@@ -275,6 +307,36 @@ def test_own_class_asked_first_is_the_same_only_slower():
         results.append((after.detach(), *torch.autograd.grad((value + after.squeeze(1)).sum(), (rows, weights))))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+
+
+def test_own_class_after_a_reduction_without_gradient_still_has_one():
+    classes, rows, weights, _ = class_set()
+    with torch.no_grad():
+        classes.logsumexp(3.0)
+    late = torch.autograd.grad(classes.own().sum(), (rows, weights))
+    fresh, rows, weights, _ = class_set()
+    for a, b in zip(late, torch.autograd.grad(fresh.own().sum(), (rows, weights)), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_of_another_type_are_as_exact_as_the_rows(dtype):
+    """However the target cosine is asked for, it is that of the weights in the type of the features."""
+    _, rows, weights, labels = class_set(dtype=torch.float32, d=64)
+    weights = weights.detach().to(dtype).requires_grad_()
+    truth = torch.nn.functional.cosine_similarity(rows.detach(), weights.detach().float()[labels])
+    classes = ClassSet(rows, weights, labels)
+    gathered, detached = classes.own(), classes.own_detached()
+    value = classes.logsumexp(8.0)
+    for own in (gathered, detached, classes.own()):
+        torch.testing.assert_close(own.detach(), truth, rtol=0, atol=2e-7)
+    torch.testing.assert_close(value, ClassSet(rows, weights.detach().float(), labels).logsumexp(8.0))
+    (d_weights,) = torch.autograd.grad(value.sum() + classes.own().sum(), weights)
+    assert d_weights.dtype == dtype
+    same = weights.detach().float().requires_grad_()
+    plain = ClassSet(rows, same, labels)
+    (expected,) = torch.autograd.grad(plain.logsumexp(8.0).sum() + plain.own().sum(), same)
+    assert float((d_weights.float() - expected).norm() / expected.norm()) < 8 * torch.finfo(dtype).eps + 1e-6
 
 
 def test_a_zero_weight_has_cosine_zero_and_no_gradient():
@@ -306,11 +368,26 @@ def test_what_is_kept_and_how_wide():
     assert not Streaming(keep_mib=0).keeps(1, torch.zeros(1))
     assert Streaming().keeps(2**26, torch.zeros(1))
     assert not Streaming().keeps(2**26 + 1, torch.zeros(1))
+    assert Streaming().keeps(2**25, torch.zeros(1).double())
+    assert not Streaming().keeps(2**25 + 1, torch.zeros(1).double())
     assert Streaming(chunk=7).columns(1000, torch.device("cpu")) == 7
+    assert Streaming().columns(10**6, torch.device("cpu")) == 64
     assert Streaming().columns(512, torch.device("cpu")) == 2048
     for bad in ({"chunk": 0}, {"keep_mib": -1.0}):
         with pytest.raises(ConfigError, match=next(iter(bad))):
             Streaming(**bad)
+
+
+def test_nothing_is_kept_that_may_not_be(monkeypatch):
+    asked = []
+    columns = Streaming.columns
+    monkeypatch.setattr(
+        Streaming, "columns", lambda self, rows, device: asked.append(rows) or columns(self, rows, device)
+    )
+    for keep_mib, kept in (0, 0), (None, 3):
+        value = class_set(centers=2, streaming=Streaming(4, keep_mib))[0].logsumexp(3.0)
+        assert len(value.grad_fn.kept) == kept
+    assert asked == [18, 18]  # a block has b x K rows of products
 
 
 def test_linear_cross_entropy_agrees_at_margin_zero():

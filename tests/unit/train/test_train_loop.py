@@ -291,6 +291,8 @@ def test_settings_that_contradict(tiny, changes, message):
         ({"loss": {"kind": "cosface", "num_classes": 8}}, "not set by hand"),
         ({"loss": {"kind": "triplet"}, "unpg": UNPG}, "loss.kind triplet is none.*unpg: null"),
         ({"loss": {"kind": "mixface"}, "unpg": UNPG}, "loss.kind mixface is none"),
+        ({"loss": {"kind": "triplet"}, "accumulate": 2}, "loss.kind triplet.*pairs: micro"),
+        ({"loss": {"kind": "mixface"}, "accumulate": 2}, "loss.kind mixface.*pairs: micro"),
         ({"loss": {"kind": "sphereface"}, "unpg": UNPG}, 'scope="anchor"'),
         ({"loss": {"kind": "triplet", "mining": "easy"}}, "all, hard, semihard"),
         ({"streaming": {"kernel": "triton"}}, "need Triton"),
