@@ -5,7 +5,8 @@ blocks of a matrix product and go into a histogram fine enough to hold every dis
 curves and thresholds are exact for those scores.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -85,8 +86,8 @@ def all_pairs(
 ) -> AllPairs:
     """Compare every image of a set with every other one, each pair once, by cosine.
 
-    Memory, beyond the embeddings: 32 MB for the histograms and about ``20 * block_rows * block_columns``
-    bytes.
+    Memory, beyond the embeddings, for each of torch's threads on a CPU: 64 MB for the histograms and about
+    ``20 * block_rows * block_columns`` bytes.
 
     Args:
         embeddings: (n, d) real; rows are normalised here. A zero row has cosine 0 with every other.
@@ -132,24 +133,51 @@ def count_pairs(
     order = torch.argsort(identity, stable=True)
     identity = identity[order].to(device)
     x = rows[order].to(device)
-    everyone = torch.zeros(_BINS, dtype=torch.int64, device=device)
-    genuine = torch.zeros_like(everyone)
-    with torch.inference_mode(), full_precision():
-        for a in range(0, len(x), block_rows):
-            b = min(a + block_rows, len(x))
-            near = int(torch.searchsorted(identity, identity[b - 1 : b], right=True))
-            for c in range(a, len(x), block_columns):
-                d = min(c + block_columns, len(x))
-                bins = _bins(x[a:b] @ x[c:d].T)
-                if c >= near:
-                    everyone += torch.bincount(bins.flatten(), minlength=_BINS)
-                    continue
-                once = torch.arange(c, d, device=device) > torch.arange(a, b, device=device)[:, None]
-                same = identity[a:b, None] == identity[c:d]
-                everyone += torch.bincount(bins[once], minlength=_BINS)
-                genuine += torch.bincount(bins[once & same], minlength=_BINS)
-    g = genuine.cpu().numpy()
-    return PairCounts(fine_cosines(), g, everyone.cpu().numpy() - g)
+    starts = range(0, len(x), block_rows)
+    blocks = iter([(a, c) for a in starts for c in range(a, len(x), block_columns)])
+    ends = [min(a + block_rows, len(x)) for a in starts]
+    near = torch.searchsorted(identity, identity[torch.tensor(ends, device=device) - 1], right=True).tolist()
+
+    @torch.inference_mode()
+    def count() -> Tensor:
+        """Histograms of everyone and of genuine pairs over the blocks that are left."""
+        found = torch.zeros(2, _BINS, dtype=torch.int64, device=device)
+        for a, c in blocks:
+            b, d = ends[a // block_rows], min(c + block_columns, len(x))
+            bins = _bins(x[a:b] @ x[c:d].T)
+            if c >= near[a // block_rows]:
+                found[0] += torch.bincount(bins.flatten(), minlength=_BINS)
+                continue
+            once = torch.arange(c, d, device=device) > torch.arange(a, b, device=device)[:, None]
+            same = identity[a:b, None] == identity[c:d]
+            found[0] += torch.bincount(bins[once], minlength=_BINS)
+            found[1] += torch.bincount(bins[once & same], minlength=_BINS)
+        return found
+
+    with full_precision():
+        everyone, genuine = _in_threads(count, x.device).cpu().numpy()
+    return PairCounts(fine_cosines(), genuine, everyone - genuine)
+
+
+def _in_threads(count: Callable[[], Tensor], device: torch.device) -> Tensor:
+    """The sum of what ``count`` finds in as many threads as torch may use; each takes blocks from one list.
+
+    Products use all cores by themselves, but counting does not: a thread for each core, each with products of its
+    own, keeps them all busy. Counts are whole numbers, so who counts what changes nothing.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        return count()
+
+    def alone() -> Tensor:
+        torch.set_num_threads(1)
+        return count()
+
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return torch.stack([job.result() for job in [pool.submit(alone) for _ in range(threads)]]).sum(dim=0)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def fine_cosines() -> NDArray[np.float64]:

@@ -138,3 +138,23 @@ def test_unit_rows_of_extreme_lengths():
 def test_bad_input_is_refused(embeddings, labels, error, words):
     with pytest.raises(error, match=words):
         all_pairs(embeddings, labels)
+
+
+def test_threads_change_nothing():
+    """Blocks are shared out among threads; counts are the same, and torch's own setting is put back."""
+    rng = np.random.default_rng(5)
+    x, labels = rng.normal(size=(300, 6)), rng.integers(0, 40, 300)
+    alone = all_pairs(x, labels, block_rows=16, block_columns=32)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        shared = all_pairs(x, labels, block_rows=16, block_columns=32)
+        assert torch.get_num_threads() == 3
+        with pytest.raises(DataError):
+            all_pairs(x, np.arange(300))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    for name in ("genuine", "impostor"):
+        assert np.array_equal(getattr(alone, name), getattr(shared, name))
+    assert np.array_equal(alone.roc.false_accepts, shared.roc.false_accepts)
