@@ -22,6 +22,7 @@ from unpg.similarity import (
     SumSoftplus,
     log_add_exp,
     normalize,
+    rank,
     softplus,
 )
 from unpg.similarity.rank import at_ranks
@@ -139,6 +140,7 @@ IDS, OTHER_IDS = torch.tensor([7, 8, 9, 10, 11]), torch.tensor([8, 20, 9, 7, 11]
         (DifferentLabel(LABELS, OTHERS), brute(lambda i, j: bool(LABELS[i] != OTHERS[j]))),
         (SameLabel(LABELS), brute(lambda i, j: bool(LABELS[i] == LABELS[j]) and i != j)),
         (EachPairOnce(DifferentLabel(LABELS), 5), brute(lambda i, j: bool(LABELS[i] != LABELS[j]) and i < j)),
+        (EachPairOnce(DifferentLabel(LABELS, OTHERS), 5), brute(lambda i, j: bool(LABELS[i] != OTHERS[j]) and i < j)),
         (
             DifferentSample(DifferentLabel(LABELS, OTHERS), IDS, OTHER_IDS),
             brute(lambda i, j: bool(LABELS[i] != OTHERS[j]) and bool(IDS[i] != OTHER_IDS[j])),
@@ -151,6 +153,10 @@ def test_rules_and_their_blocks(rule, expected):
     for start, stop in [(0, 2), (2, 4), (0, 5)]:
         limit = rule.rows(stop)
         assert limit is None or not expected[limit:, start:stop].any()
+
+
+def test_half_of_the_matrix_is_never_computed():
+    assert [EachPairOnce(DifferentLabel(LABELS), 5).rows(stop) for stop in (1, 3, 5)] == [1, 3, 5]
 
 
 @pytest.fixture(params=[None, 1, 2, 3])
@@ -209,6 +215,23 @@ def test_reductions_of_a_set(shared, fenced):
     assert torch.equal(values[inside].sort().values, matrix[mask].detach().sort().values)
 
 
+def test_fences_may_be_moved_after_they_were_used():
+    x = torch.nn.functional.normalize(torch.randn(5, 3, dtype=torch.float64))
+    every = SimilaritySet(x, x, DifferentLabel(LABELS))
+    far = torch.full((1, 1), torch.inf, dtype=torch.float64)
+    none = every.within(Fences(far, far))
+    assert none.count().sum() == 0
+    assert torch.equal(none.within(Fences(-far, far)).count(), every.count())
+
+
+def test_masks_of_many_blocks_are_not_written_down(monkeypatch):
+    monkeypatch.setattr(Streaming, "columns", lambda self, rows, device: 2)
+    x = torch.nn.functional.normalize(torch.randn(5, 3)).requires_grad_()
+    s = SimilaritySet(x, x, DifferentLabel(LABELS))
+    s.logsumexp(1.0).sum().backward()
+    assert s._masks == {}
+
+
 def test_a_set_of_nothing():
     x = torch.zeros(0, 4)
     s = SimilaritySet(x, x, DifferentLabel(torch.zeros(0, dtype=torch.int64)), shared=True)
@@ -234,6 +257,20 @@ def test_ranks_are_those_of_a_sorted_list(anchors, n, dtype):
         values.masked_fill(~belongs, torch.inf).sort(dim=1).values, (0, 1), value=torch.inf
     )
     assert torch.equal(at_ranks(blocks, ranks, dtype), ranked.gather(1, ranks.clamp(0, n)))
+
+
+@pytest.mark.parametrize("anchors", [1, 1000, 100_000])
+def test_tables_of_ranks_stay_small(anchors, monkeypatch):
+    """4 million counts at once, however many anchors there are."""
+    sizes, histogram = [], rank._histogram
+    monkeypatch.setattr(rank, "_histogram", lambda d, a, bins: sizes.append(len(d) * bins) or histogram(d, a, bins))
+    values = torch.randn(anchors, 2)
+    rank.at_ranks(
+        lambda: [(values, torch.ones(anchors, 2, dtype=torch.bool))],
+        torch.zeros(anchors, 1, dtype=torch.int64),
+        torch.float32,
+    )
+    assert max(sizes) <= 2**22
 
 
 def class_set(centers=1, streaming=Streaming(), b=9, classes=11, d=6, dtype=torch.float64):
