@@ -5,8 +5,7 @@ blocks of a matrix product and go into a histogram fine enough to hold every dis
 curves and thresholds are exact for those scores.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from unpg.errors import DataError, ShapeError
 from unpg.evaluate.curves import Roc
+from unpg.evaluate.threads import in_threads
 
 __all__ = [
     "RESOLUTION",
@@ -155,29 +155,9 @@ def count_pairs(
         return found
 
     with full_precision():
-        everyone, genuine = _in_threads(count, x.device).cpu().numpy()
+        # Counts are whole numbers, so it does not matter which thread counts what.
+        everyone, genuine = torch.stack(in_threads(count, x.device)).sum(dim=0).cpu().numpy()
     return PairCounts(fine_cosines(), genuine, everyone - genuine)
-
-
-def _in_threads(count: Callable[[], Tensor], device: torch.device) -> Tensor:
-    """The sum of what ``count`` finds in as many threads as torch may use; each takes blocks from one list.
-
-    Products use all cores by themselves, but counting does not: a thread for each core, each with products of its
-    own, keeps them all busy. Counts are whole numbers, so who counts what changes nothing.
-    """
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
-        return count()
-
-    def alone() -> Tensor:
-        torch.set_num_threads(1)
-        return count()
-
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            return torch.stack([job.result() for job in [pool.submit(alone) for _ in range(threads)]]).sum(dim=0)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def fine_cosines() -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from unpg.errors import ConfigError, DataError, ShapeError
 from unpg.evaluate.allpairs import full_precision, rounded, unit_rows
 from unpg.evaluate.curves import RELIABLE_FALSE_ACCEPTS, TarAtFar, allowed_errors, target_name
+from unpg.evaluate.threads import in_threads
 
 __all__ = ["DistractorResult", "Searches", "TpirAtFpir", "search", "with_distractors"]
 
@@ -231,10 +232,14 @@ def with_distractors(
     wanted = [allowed_errors(total, t) + 1 for t in targets if 1 / total <= t]
     hardest = min(max(wanted, default=1), total)
     x, y, mine = x.to(device), y.to(device), mine.to(device)
-    best = x.new_full((len(x), most), -torch.inf)
-    tail = x.new_full((hardest,), -torch.inf)
-    with torch.inference_mode(), full_precision():
-        for start in range(0, len(y), block):
+    starts = iter(range(0, len(y), block))
+
+    @torch.inference_mode()
+    def scan() -> tuple[Tensor, Tensor]:
+        """The best of each probe and the hardest of all, over the blocks that are left."""
+        best = x.new_full((len(x), most), -torch.inf)
+        tail = x.new_full((hardest,), -torch.inf)
+        for start in starts:
             scores = x @ y[start : start + block].T
             # One look at the largest of each row tells which rows can change anything: soon few can.
             largest = scores.amax(dim=1)
@@ -243,6 +248,12 @@ def with_distractors(
             best[rows] = better.topk(most, dim=1).values
             high = scores[largest > tail[-1]]
             tail = torch.cat([tail, high[high > tail[-1]]]).topk(hardest).values
+        return best, tail
+
+    with torch.inference_mode(), full_precision():
+        parts = in_threads(scan, x.device)
+        best = torch.cat([part[0] for part in parts], dim=1).topk(most, dim=1).values
+        tail = torch.cat([part[1] for part in parts]).topk(hardest).values
         same = (mine[:, None] == mine) & ~torch.eye(len(x), dtype=torch.bool, device=device)
         if not same.any():
             raise DataError("No two probes are of one subject: there is nothing to find among the distractors.")

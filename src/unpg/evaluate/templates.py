@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unpg.errors import ConfigError, DataError, ShapeError
 from unpg.evaluate.allpairs import full_precision, rounded
+from unpg.evaluate.threads import in_threads
 
 __all__ = ["POOLINGS", "Pooling", "Templates", "pool", "template_scores"]
 
@@ -176,14 +177,21 @@ def template_scores(
         order = torch.argsort(a, stable=True)
         partners, found = b[order], torch.empty(len(a))
         counts = torch.bincount(a, minlength=len(x))
-        if len(a) >= _MANY_PARTNERS * int((counts > 0).sum()):
-            start = 0
-            for row, count in enumerate(counts.tolist()):
-                torch.mv(x[partners[start : start + count]], x[row], out=found[start : start + count])
-                start += count
-        else:
-            for start in range(0, len(a), block):
-                part = slice(start, start + block)
-                found[part] = (x[a[order[part]]] * x[partners[part]]).sum(dim=1)
+        starts = (counts.cumsum(dim=0) - counts).tolist()
+        many = len(a) >= _MANY_PARTNERS * int((counts > 0).sum())
+        jobs = iter(
+            list(zip(starts, counts.tolist(), strict=True)) if many else [(s, block) for s in range(0, len(a), block)]
+        )
+
+        @torch.inference_mode()
+        def multiply() -> None:
+            for start, count in jobs:
+                part = slice(start, start + count)
+                if many and count:
+                    torch.mv(x[partners[part]], x[a[order[start]]], out=found[part])
+                elif not many:
+                    found[part] = (x[a[order[part]]] * x[partners[part]]).sum(dim=1)
+
+        in_threads(multiply, x.device)
         scores[order] = rounded(found)
     return scores.numpy()
