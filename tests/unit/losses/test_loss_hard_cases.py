@@ -394,6 +394,42 @@ def test_share_weight_gives_that_share():
         )
 
 
+def test_share_of_an_empty_union_is_the_whole_set():
+    nothing, some = torch.tensor([-torch.inf]), torch.tensor([2.0])
+    count = torch.ones(1, dtype=torch.int64)
+    for own, others in (some, nothing), (nothing, some):
+        assert Share(0.3).log(own=own, others=others, kept=count, rivals=count, step=None) == 0
+
+
+def test_shares_are_those_of_anchors_with_pairs():
+    """An anchor without positives has no denominator to share."""
+    loss = PairLoss(BatchPairs("anchor"), NoMargin(), Softmax(8.0))
+    x = torch.randn(3, DIM)
+    stats = loss(x, torch.tensor([0, 0, 1])).statistics
+    u = torch.nn.functional.normalize(x)
+    share = sum(torch.sigmoid(8 * (u[0] @ u[1] - u[i] @ u[2])) for i in (0, 1)) / 2
+    assert float(stats["share/target"]) == pytest.approx(float(share), rel=1e-4)
+    assert float(stats["share/target"] + stats["share/batch"]) == pytest.approx(1, abs=1e-6)
+
+
+def test_shares_of_binary_terms_are_parts_of_the_loss():
+    torch.manual_seed(3)
+    loss = unpg(LOSSES.build("sphereface2", {"s": 8.0, "balance": 0.9}, num_classes=CLASSES, dim=DIM), weight=0.25)
+    x, labels = torch.randn(10, DIM), torch.arange(10) % CLASSES
+    out = loss(x, labels)
+    anchors = Anchors.of(x, labels)
+    pairs, bias = loss.pairs(anchors), loss.aggregate.bias.detach()
+    classes, batch = (
+        0.1 / 8 * n.similarities.sum_softplus(8.0, -bias, reshape=loss.margin.class_negative()).detach()
+        for n in pairs.negatives
+    )
+    target = 0.9 / 8 * torch.nn.functional.softplus(bias - 8 * loss.margin.positive(pairs.target(), anchors)).squeeze(1)
+    whole = target + classes + 0.25 * batch
+    torch.testing.assert_close(out.per_anchor.detach(), whole)
+    for source, part in ("target", target), ("classes", classes), ("batch", 0.25 * batch):
+        torch.testing.assert_close(out.statistics[f"share/{source}"], (part / whole).mean())
+
+
 def test_schedule_starts_ramps_and_stays():
     torch.manual_seed(2)
     x, labels = torch.randn(12, DIM), torch.arange(12) % CLASSES

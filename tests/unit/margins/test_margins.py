@@ -112,6 +112,50 @@ def test_tails_beyond_pi(m):
         torch.testing.assert_close(add_angle(before.cos(), m, tail), torch.cos(before + m), rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("tail", ["none", "linear", "keep", "clamp"])
+def test_a_margin_for_each_row_is_the_margin(tail):
+    for m in (-0.4, 0.3, 1.2):
+        each = add_angle(COSINES, torch.full_like(COSINES, m), tail)
+        torch.testing.assert_close(each, add_angle(COSINES, m, tail), rtol=0, atol=1e-15)
+
+
+def test_rounding_past_the_ends_changes_no_value():
+    past = torch.tensor([1 + 1e-7, -1 - 1e-7], dtype=torch.float64)
+    assert SelfPaced(0.0).positive(past[:1], None) == 0  # a weight is never negative
+    assert Lifted(t=2.5).lift(past[1:]) == -1
+    one = torch.tensor([1.0], dtype=torch.float64, requires_grad=True)
+    Euclidean().positive(one, None).sum().backward()
+    assert one.grad == 1e4  # nearer is more alike
+
+
+def test_curriculum_of_a_batch():
+    """The threshold goes on beyond pi; a negative on it is not hard; what a batch was given stays what it was."""
+    margin, target = MARGINS["curricular"](m=0.5), torch.tensor([[-0.99], [0.4]], dtype=torch.float64)
+    batch = margin.for_batch(anchors(torch.ones_like(target)), target)
+    torch.testing.assert_close(batch.threshold, torch.cos(target.acos() + 0.5))
+    assert torch.equal(batch.class_negative()(batch.threshold), batch.threshold)
+    t = batch.t.clone()
+    margin.for_batch(anchors(torch.ones_like(target), step=4), target + 0.3)
+    assert batch.t == t != margin.targets.mean
+
+
+def test_quality_is_clipped_on_both_ends():
+    margin = Quality(m=0.4, h=0.5).eval()
+    margin.lengths.mean.fill_(50.0)
+    margin.lengths.std.fill_(20.0 - 1e-3)
+    lengths = torch.tensor([[2.0], [40.0], [60.0], [98.0]], dtype=torch.float64)
+    z = margin.for_batch(anchors(lengths), None).quality
+    torch.testing.assert_close(z, torch.tensor([[-1.0], [-0.25], [0.25], [1.0]], dtype=torch.float64))
+    ends = torch.tensor([[-0.999], [0.0], [0.0], [0.999]], dtype=torch.float64)
+    positive = margin.for_batch(anchors(lengths), None).positive(ends, None)
+    # m (1 + z) off the cosine; at the ends the angle stays in [0, pi].
+    expected = [-1.0, math.cos(math.pi / 2 + 0.1) - 0.3, math.cos(math.pi / 2 - 0.1) - 0.5, 1 - 0.8]
+    torch.testing.assert_close(positive.squeeze(1), torch.tensor(expected, dtype=torch.float64))
+    long = Quality(momentum=1.0)
+    long.for_batch(anchors(torch.tensor([[80.0], [3000.0]])), None)
+    assert long.lengths.mean == 90  # of 80 and 100
+
+
 def test_additive():
     assert torch.equal(Additive(0.4).positive(COSINES, None), COSINES - 0.4)
 
@@ -268,6 +312,11 @@ def test_elastic_draws_are_normal_and_belong_to_the_sample():
     assert torch.equal(mixed, drawn[order])
     later = margin.for_batch(Anchors(**{**vars(batch), "step": 4}), None).m.squeeze(1)
     assert abs(float(torch.corrcoef(torch.stack([drawn, later]))[0, 1])) < 0.05
+    other = Elastic("arc", m=0.5, sigma=0.1, seed=2).for_batch(batch, None).m.squeeze(1)
+    assert abs(float(torch.corrcoef(torch.stack([drawn, other]))[0, 1])) < 0.05
+    unnumbered = Anchors(**{**vars(batch), "step": None})
+    first, second = (margin.for_batch(unnumbered, None).m for _ in range(2))
+    assert not torch.equal(first, second)
     margin.eval()
     assert (margin.for_batch(batch, None).m == 0.5).all()
 

@@ -7,11 +7,13 @@ import pytest
 import torch
 from slow_pairs import memory_negatives, queue_after
 
+from unpg.aggregate.base import negative_reshape
 from unpg.errors import ConfigError, ShapeError
 from unpg.heads import FullHead
 from unpg.losses import arcface, unpg
+from unpg.margins import Curricular
 from unpg.pairs import BoxWhisker, FeaturePairs, MemoryPairs
-from unpg.similarity import Anchors, Streaming
+from unpg.similarity import Anchors, Share, Streaming
 
 DIM, S = 4, 8.0
 
@@ -86,6 +88,40 @@ def test_the_loss_is_the_union_of_three_sets():
     torch.testing.assert_close(out.loss, total, rtol=1e-12, atol=0)
     torch.testing.assert_close(dx, truth, rtol=1e-10, atol=1e-13)
     assert out.statistics["memory/kept"] == len(queue)
+
+
+def test_weight_rules_see_the_union():
+    """Balanced compares with the other classes, also for the third set; a share is one of all that came before."""
+    first, second = anchors(9, 3), anchors(9, 4, first_id=50)
+
+    def statistics(weight):
+        torch.manual_seed(0)
+        memory = MemoryPairs(50, DIM).double()
+        loss = unpg(arcface(5, DIM, s=S).double(), r=math.inf, weight=weight, memory=memory)
+        loss(first.features, first.labels)
+        return loss(second.features, second.labels)
+
+    q = statistics(Share(0.3)).statistics
+    negatives = q["share/classes"] + q["share/batch"] + q["share/memory"]
+    assert float(q["share/memory"] / negatives) == pytest.approx(0.3, rel=1e-9)
+    assert float(q["share/batch"] / negatives) == pytest.approx(0.3 * 0.7, rel=1e-9)
+    plain, balanced = statistics(1.0).statistics, statistics("balanced").loss
+    batch, memory = (4 / float(plain[f"{name}/kept"]) for name in ("negatives", "memory"))
+    torch.manual_seed(0)
+    queue = MemoryPairs(50, DIM).double()
+    base = arcface(5, DIM, s=S).double()
+    same = unpg(base, r=math.inf, weight=batch, memory=queue, memory_weight=memory)
+    same(first.features, first.labels)
+    torch.testing.assert_close(same(second.features, second.labels).loss, balanced, rtol=1e-10, atol=0)
+
+
+def test_margins_treat_it_as_a_batch():
+    """A queue belongs to all anchors, as the batch does: what depends on the row is for classes alone."""
+    features = anchors(6, 5)
+    margin = Curricular().double().for_batch(features, torch.full((6, 1), -0.5, dtype=torch.float64))
+    negatives = MemoryPairs(4, DIM)(features).negatives[0]
+    assert margin.class_negative() is not None
+    assert negative_reshape(margin, negatives) is None
 
 
 def test_it_has_its_own_fences():
