@@ -99,7 +99,6 @@ class TripletHinge:
         target = p.detach()
         first = torch.searchsorted(ranked, target - self.m, right=True)
         last = count.expand_as(first) if self.mining == "all" else torch.searchsorted(ranked, target, right=False)
-        last = last.minimum(count)
         some = is_p & (last > first)
         last, first = torch.where(some, last, 0), torch.where(some, first, 0)
         width = last - first

@@ -394,6 +394,39 @@ def test_share_weight_gives_that_share():
         )
 
 
+def test_what_is_right_by_exactly_the_margin_costs_nothing():
+    """Bounds are strict: no triplet and no mined pair sits on them, and none is counted."""
+    east, north, up = torch.eye(3)
+    apart = torch.stack([east, east, north]), torch.tensor([0, 0, 1])
+    assert triplet(m=1.0, distance="cosine")(*apart).statistics["units"] == 0
+    assert triplet(m=1.1, distance="cosine")(*apart).statistics["units"] == 2
+    alike = torch.stack([east, east, east]), torch.tensor([0, 0, 1])
+    assert triplet(m=1.0, mining="semihard", distance="cosine")(*alike).statistics["units"] == 0
+    square = torch.stack([east, north, up]), torch.tensor([0, 0, 1])
+    assert multi_similarity(epsilon=0.0)(*square).loss == 0
+    assert multi_similarity(epsilon=1e-6)(*square).loss > 0
+
+
+def test_ranges_of_triplets_are_exact_in_a_large_batch():
+    """A few small hinges between large running sums, in float32."""
+    g = torch.Generator().manual_seed(0)
+    x, labels = torch.randn(600, 3, generator=g), torch.arange(600) // 3
+    loss = triplet(m=1e-3, mining="semihard", distance="cosine")
+    narrow, wide = loss(x, labels), loss(x.double(), labels)
+    assert wide.statistics["units"] > 100
+    torch.testing.assert_close(narrow.loss.double(), wide.loss, rtol=1e-3, atol=0)
+
+
+def test_the_scale_that_follows_the_negatives():
+    """``ln |S^n| + ln((1 - epsilon) / epsilon)``, with a tolerance that can be told from ``ln(1 / epsilon)``."""
+    x, labels = torch.randn(9, DIM), torch.arange(9) // 2
+    pairs = BatchPairs("batch", positives="batch")
+    negatives = sum(int(labels[i] != labels[j]) for i in range(9) for j in range(i))
+    by_rule = PairLoss(pairs, NoMargin(), PerPositive(None, 0.2))(x, labels).loss
+    by_hand = PairLoss(pairs, NoMargin(), PerPositive(math.log(negatives) + math.log(4)))(x, labels).loss
+    torch.testing.assert_close(by_rule, by_hand)
+
+
 def test_share_of_an_empty_union_is_the_whole_set():
     nothing, some = torch.tensor([-torch.inf]), torch.tensor([2.0])
     count = torch.ones(1, dtype=torch.int64)
