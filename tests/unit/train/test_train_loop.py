@@ -315,3 +315,31 @@ def test_data_root_is_put_in_place_of_its_variable(tiny, patterns, tmp_path, mon
     config = tiny(epochs=1, data={"kind": "folder", "roots": f"$UNPG_DATA/{patterns.name}"})
     assert train(config, tmp_path / "run").summary.identities == 8
     assert "$UNPG_DATA" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_a_memory_follows_the_settings_of_unpg(tiny):
+    """Scope, filter and start reach the queue; the weights it follows are those of the loss."""
+    memory = {"size": 24, "start_epoch": 0.5, "follow": True}
+    keep = {"kind": "top-k", "k": 7}
+    setup = loop.prepare(loop.resolve(tiny(unpg={"scope": "anchor", "keep": keep, "memory": memory})))
+    queue = setup.loss.pairs.memory
+    assert (queue.scope, queue.keep.k, queue.start) == ("anchor", 7, round(0.5 * setup.steps_per_epoch))
+    assert queue._head[0] is setup.loss.pairs.of.head
+    assert setup.loss.pairs.memory_weight == setup.loss.pairs.weight
+    plain = loop.prepare(loop.resolve(tiny(unpg={"memory": {"size": 24, "weight": 0.25}})))
+    assert plain.loss.pairs.memory.scope == "batch"
+    assert plain.loss.pairs.memory._head == (None,)
+    assert plain.loss.pairs.memory_weight.value == 0.25
+
+
+def test_a_loss_is_told_which_images_it_sees(tiny, tmp_path, monkeypatch):
+    forward, seen = PairLoss.forward, []
+
+    def noted(self, x, labels, *, step=None, sample_ids=None):
+        seen.append((step, sample_ids))
+        return forward(self, x, labels, step=step, sample_ids=sample_ids)
+
+    monkeypatch.setattr(PairLoss, "forward", noted)
+    train(tiny(epochs=1), tmp_path / "run")
+    assert [step for step, _ in seen] == list(range(len(seen)))
+    assert torch.cat([ids for _, ids in seen]).unique().numel() == 64  # every image of the epoch, by its own number
