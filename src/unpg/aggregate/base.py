@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from unpg.errors import ConfigError
-from unpg.margins import Margin
+from unpg.margins import Margin, NoMargin
 from unpg.registry import Registry
 from unpg.similarity import Anchors, Negatives, Pairs, Reduction, Reshape, SimilaritySet, log_add_exp
 
@@ -20,6 +20,7 @@ __all__ = [
     "log_union",
     "log_weights",
     "negative_reshape",
+    "no_margin",
     "positive_reshape",
     "shares_of",
 ]
@@ -90,6 +91,12 @@ def batch_rows(pairs: Pairs, owner: str) -> tuple[SimilaritySet, SimilaritySet]:
     ):
         return positives, negatives
     raise ConfigError(f'{owner} compares the pairs of each anchor in a batch: give it BatchPairs(scope="anchor").')
+
+
+def no_margin(margin: Margin, owner: str) -> None:
+    """Raise :class:`ConfigError` for a margin in a loss whose formula has no place for one."""
+    if not isinstance(margin, NoMargin):
+        raise ConfigError(f"{owner} compares similarities as they are: give it NoMargin(), not {margin}.")
 
 
 def positive_reshape(margin: Margin, anchors: Anchors) -> Reshape:

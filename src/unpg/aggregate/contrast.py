@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from unpg.aggregate.base import AGGREGATES, Aggregated, batch_rows, negative_reshape
+from unpg.aggregate.base import AGGREGATES, Aggregated, batch_rows, no_margin
 from unpg.errors import ConfigError
 from unpg.margins import Margin
 from unpg.similarity import Anchors, LogSumExp, Pairs, Reduction, Sum, log_add_exp
@@ -19,7 +19,7 @@ __all__ = ["Contrast"]
 class Contrast:
     """``log(sum_p e^(s s_p) + sum_n e^(s s_n)) - mean_p s s_p`` per anchor, the mean over anchors with positives.
 
-    All positives are in the denominator. Margins on positives have no meaning here.
+    All positives are in the denominator. There is no place for a margin.
 
     Args:
         scale: s, the inverse temperature.
@@ -35,8 +35,8 @@ class Contrast:
     def __call__(self, pairs: Pairs, margin: Margin, anchors: Anchors) -> Aggregated:
         """The loss of each anchor; 0 of one without positives."""
         positives, negatives = batch_rows(pairs, "Contrast")
-        reshape = negative_reshape(margin, pairs.negatives[0])
-        everything = log_add_exp(negatives.logsumexp(self.scale, reshape=reshape), positives.logsumexp(self.scale))
+        no_margin(margin, "Contrast")
+        everything = log_add_exp(negatives.logsumexp(self.scale), positives.logsumexp(self.scale))
         count = positives.count()
         mean = self.scale * positives.sum() / count.clamp(min=1)
         some = count > 0

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from unpg.aggregate.base import AGGREGATES, Aggregated, batch_rows
+from unpg.aggregate.base import AGGREGATES, Aggregated, batch_rows, no_margin
 from unpg.errors import ConfigError
 from unpg.margins import Margin
 from unpg.similarity import Anchors, Fences, LogSumExp, Pairs, Reduction, SimilaritySet, softplus
@@ -48,6 +48,7 @@ class MultiSimilarity:
             ConfigError: The pairs are not those of a batch, each anchor with its own.
         """
         positives, negatives = batch_rows(pairs, "MultiSimilarity")
+        no_margin(margin, "MultiSimilarity")
         if self.epsilon is not None:
             positives, negatives = _mined(positives, negatives, self.epsilon)
         pull = positives.logsumexp(-self.alpha) + self.alpha * self.base

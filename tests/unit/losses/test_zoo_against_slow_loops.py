@@ -271,6 +271,9 @@ def test_sums_are_sums(name):
     truth.backward()
     for ours, theirs in zip((out.loss, x.grad, head.weight.grad), (truth, y.grad, w.grad), strict=True):
         assert relative(ours.detach(), theirs.detach()) < 1e-9
+    assert (
+        relative(out.statistics[f"loss/{name.removeprefix('margin_')}"], aux.detach()) < 1e-10
+    )  # as it is, unweighted
     assert float(out.per_anchor.mean().detach()) == pytest.approx(float(out.loss.detach()), rel=1e-9)
 
 

@@ -196,6 +196,30 @@ def test_a_late_backward_pass_still_finds_its_columns(width, monkeypatch):
     assert torch.equal(*grads)
 
 
+def test_a_late_backward_pass_still_finds_the_latest_features():
+    first, second, third = anchors(4, 1), anchors(4, 2), anchors(4, 3)
+    grads = []
+    for late in (False, True):
+        pairs, x = FeaturePairs(5, DIM).double(), second.features.clone().requires_grad_()
+        pairs(first)
+        found = pairs(Anchors.of(x, second.labels))
+        value = found.negatives[0].similarities.logsumexp(S) - found.positives.logsumexp(-S)
+        if late:
+            pairs(third)
+            pairs(third)
+        grads.append(torch.autograd.grad(value.sum(), x)[0])
+    assert torch.equal(*grads)
+
+
+def test_the_kernel_of_a_recipe_reaches_the_pairs_of_the_batch():
+    base = arcface(5, DIM)
+    base.pairs.streaming = Streaming(kernel="triton")
+    for keep in (None, BoxWhisker(math.inf)):
+        negatives = unpg(base, keep=keep).pairs.extra(anchors(4, 1)).negatives[0].similarities
+        assert negatives.kernel == "triton"
+    assert unpg(arcface(5, DIM)).pairs.extra(anchors(4, 1)).negatives[0].similarities.kernel == "plain"
+
+
 def test_what_is_stored_is_a_copy():
     """A caller may write the next batch into the same tensors; what is not finite is stored as nothing."""
     features, labels, ids = anchors(3, 1).features.float(), torch.tensor([0, 1, 2]), torch.arange(3)
