@@ -17,7 +17,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
 
     Raises:
         ConfigError: ``confidence`` is not in (0, 1), or the counts are not 0 <= successes <= trials, trials
-        >= 1.
+            >= 1.
 
     Source: E. B. Wilson, JASA 22 (1927), 209-212.
     """

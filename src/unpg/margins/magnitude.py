@@ -26,9 +26,11 @@ class Magnitude(Margin):
     carries gradient in both, and none where it is clamped.
 
     Args:
-        l_a, u_a: Bounds on the length. Lengths grow with the root of the embedding size, and the defaults are those of
-            512 dimensions; see :meth:`for_dim`.
-        l_m, u_m: The margins at the bounds, radians.
+        l_a: Lower bound on the length. Lengths grow with the root of the embedding size, and the defaults are those
+            of 512 dimensions; see :meth:`for_dim`.
+        u_a: Upper bound on the length.
+        l_m: The margin at the lower bound, radians.
+        u_m: The margin at the upper bound, radians.
         lambda_g: Weight of the regulariser.
         tail: Beyond pi, see :func:`unpg.margins.angular.add_angle`.
     """

@@ -72,7 +72,9 @@ class Annealed(Margin):
 
     Args:
         margin: The margin to reach, one without state (which would be in no checkpoint).
-        first, rate, least: Of l, >= 0. The defaults are those of SphereFace's training script.
+        first: Of l, >= 0. The defaults are those of SphereFace's training script.
+        rate: Of l, >= 0.
+        least: Of l, >= 0.
     """
 
     margin: Margin = Multiplicative()

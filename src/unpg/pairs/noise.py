@@ -92,7 +92,8 @@ class Quantile:
     Quantiles are values of the set by nearest rank, ``sorted[min(floor(q n), n - 1)]``; bounds are inclusive.
 
     Args:
-        lower, upper: Parts of the pairs, ``0 <= lower < upper <= 1``.
+        lower: Part of the pairs below the first quantile, >= 0.
+        upper: Part of the pairs below the second one, above lower and <= 1.
     """
 
     lower: float = 0.0
