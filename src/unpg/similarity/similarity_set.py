@@ -102,7 +102,10 @@ class SimilaritySet:
         if fences is None:
             return self._offered(block)
         values = self._products[: block.rows, block.start : block.stop]
-        inside = lambda: self._offered(block) & (values >= fences.lower) & (values <= fences.upper)  # noqa: E731
+
+        def inside() -> Tensor:
+            return self._offered(block) & (values >= fences.lower) & (values <= fences.upper)
+
         return self._mask(True, block, inside)
 
     def _mask(self, kept: bool, block: Block, make: Callable[[], Tensor]) -> Tensor:
