@@ -384,6 +384,6 @@ def _not_saved(path: Path, state: RunState, error: Exception) -> str:
     room = "" if free is None else f" and {free / 2**20:,.1f} MiB are free"
     return text + (
         f"The disk is full: a checkpoint needs about {needed / 2**20:,.1f} MiB{room}. Remove what you need no more "
-        f"from {path.parent.parent.parent} (checkpoints of finished runs, *{_ASIDE}), or lower checkpoint.keep, then go "
-        f"on with --resume."
+        f"from {path.parent.parent.parent} (checkpoints of finished runs, *{_ASIDE}), or lower checkpoint.keep, "
+        f"then go on with --resume."
     )

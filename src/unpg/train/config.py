@@ -238,7 +238,7 @@ class CheckpointConfig:
             )
             _require(
                 not figure.startswith("eer") and not figure.endswith("_std"),
-                f"checkpoint.best keeps the largest value, but {figure} is good when small: take accuracy, auc or tar@far=...",
+                f"checkpoint.best keeps the largest value, but {figure} is good when small. Take accuracy or auc.",
             )
 
 
