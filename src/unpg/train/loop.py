@@ -19,7 +19,7 @@ from unpg.config import write_yaml
 from unpg.data import Batch, Loader
 from unpg.data.loader import WorkerError
 from unpg.embed import Model
-from unpg.errors import ConfigError
+from unpg.errors import ConfigError, DataError
 from unpg.evaluate import Result, embedder, save_results
 from unpg.export import save_model
 from unpg.losses import LossOutput, PairLoss, SumLoss, effective_rank
@@ -213,12 +213,12 @@ class _Trainer:
                         self.restarts = self.loader.restarts
                         self.warn(f"A data worker process ended (killed, or out of memory?). {_RESTARTED}")
                     yield epoch, batch
-        except WorkerError as error:
-            if self.stop.signal is not None:
+        except DataError as error:
+            if self.stop.signal is not None and isinstance(error, WorkerError):
                 return  # whoever ended this process ended the workers too
             self.save()  # we are between two steps
             self.saver.wait()
-            raise WorkerError(f"{error} The state after step {self.step} is saved: {self._go_on()}") from error
+            raise type(error)(f"{error} The state after step {self.step} is saved. {self._go_on()}") from error
 
     def _step(self, batch: Batch, epoch: int) -> tuple[Tensor, LossOutput, Tensor]:
         """Forward, backward and update; an update that is not finite is left out."""
