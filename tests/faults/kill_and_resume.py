@@ -21,7 +21,7 @@ from unpg.config import from_dict
 from unpg.train import TrainConfig, checkpoint, train
 from unpg.train.checkpoint import latest_checkpoint, load_checkpoint
 
-SLOWER = 0.05  # seconds that a save takes longer, in each of three places
+SLOWER = 0.02  # seconds that a save takes longer, in each of three places
 PATIENCE = 120.0  # seconds after which an attempt that makes no progress is an error
 
 

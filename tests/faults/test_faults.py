@@ -14,7 +14,8 @@ from rich.console import Console
 
 from unpg.cli.main import main
 from unpg.config import from_dict, write_yaml
-from unpg.data import FolderSet, Loader, convert
+from unpg.data import FolderSet, Loader
+from unpg.data.convert import convert
 from unpg.data.loader import WorkerError
 from unpg.errors import ConfigError, DataError
 from unpg.train import Stopped, TrainConfig, TrainingError, checkpoint, loop, train
@@ -69,15 +70,16 @@ def same_end(a, b):
     odd = [name for name, tensor in one.tensors.items() if not torch.equal(tensor, other.tensors[name])]
     assert odd == []
     assert one.step == other.step
-    told = [
-        [(e["step"], e["loss"]) for e in map(json.loads, (run / "metrics.jsonl").open()) if e["event"] == "step"]
-        for run in (a, b)
-    ]
+    told = [[(e["step"], e["loss"]) for e in events(run) if e["event"] == "step"] for run in (a, b)]
     assert told[0] == told[1]
 
 
+def events(run, file="metrics.jsonl"):
+    return [json.loads(line) for line in (run / file).read_text().splitlines()]
+
+
 def warnings(run):
-    return [e["text"] for e in map(json.loads, (run / "metrics.jsonl").open()) if e["event"] == "warning"]
+    return [event["text"] for event in events(run) if event["event"] == "warning"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -177,7 +179,7 @@ def test_an_image_that_goes_bad_in_mid_epoch(settings, data, tmp_path, monkeypat
         at_step(patch, 5, spoil)
         summary = train(config, tmp_path / "run").summary
     assert summary.unreadable == 2
-    faults = [json.loads(line) for line in (tmp_path / "run" / "faults.jsonl").open()]
+    faults = events(tmp_path / "run", "faults.jsonl")
     assert {fault["name"] for fault in faults} == set(map(str, victims))
     assert all("id1" in fault["substitute"] for fault in faults)
     assert "changed on the disk while the run was training" in warnings(tmp_path / "run")[-1]

@@ -6,8 +6,10 @@ depends on the set alone, so worker counts and resuming change nothing.
 """
 
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
@@ -186,7 +188,7 @@ class Loader:
                 "multiprocessing_context": context,
                 "persistent_workers": True,
                 "prefetch_factor": self._prefetch,
-                "worker_init_fn": _ignore_interrupt,
+                "worker_init_fn": _depend_on_parent,
             }
         return DataLoader(
             _Decoded(self.image_set, self._unreadable),
@@ -200,9 +202,21 @@ class Loader:
         )
 
 
-def _ignore_interrupt(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; what comes of it is for the one that trains to say."""
+def _depend_on_parent(worker: int) -> None:
+    """Ends a worker when the process that trains ends, however it ends, and not before.
+
+    Torch looks for the death of the fork server, which in turn waits for its last worker: after a SIGKILL both would
+    stay for ever. And Ctrl-C reaches all processes of a terminal; what comes of it is for the one that trains to say.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 class _Plan:

@@ -228,6 +228,28 @@ def test_a_worker_that_is_killed_again_and_again_is_an_error_that_says_so(monkey
         list(loader.epoch(0))
 
 
+def test_no_worker_outlives_a_killed_process(tmp_path):
+    """They hold its output open while they live."""
+    script = tmp_path / "killed.py"
+    script.write_text(
+        """
+import os, signal
+import numpy as np
+from unpg.data import ArraySet, Loader, SequentialSampler
+
+if __name__ == "__main__":
+    data = ArraySet(np.zeros((8, 4, 4, 3), np.uint8), np.arange(8) % 2, ["a", "b"])
+    batches = Loader(data, SequentialSampler(8, 2), workers=1).epoch(0)
+    next(batches)
+    print("going", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout == "going\n"
+
+
 @pytest.mark.slow
 def test_a_script_that_workers_cannot_import_is_told_so():
     script = """
