@@ -1,0 +1,27 @@
+"""The only place where processes meet: who takes part, and what they tell each other."""
+
+from unpg.distributed.collectives import (
+    divided_gradient,
+    gather,
+    gather_rows,
+    largest,
+    reduced_sum,
+    smallest,
+    sum_gradients,
+    total,
+)
+from unpg.distributed.world import ALONE, World, part
+
+__all__ = [
+    "ALONE",
+    "World",
+    "divided_gradient",
+    "gather",
+    "gather_rows",
+    "largest",
+    "part",
+    "reduced_sum",
+    "smallest",
+    "sum_gradients",
+    "total",
+]
