@@ -10,14 +10,17 @@ from unpg.distributed.collectives import (
     sum_gradients,
     total,
 )
+from unpg.distributed.syncbn import GlobalBatchNorm, global_batch_norm
 from unpg.distributed.world import ALONE, World, part
 
 __all__ = [
     "ALONE",
+    "GlobalBatchNorm",
     "World",
     "divided_gradient",
     "gather",
     "gather_rows",
+    "global_batch_norm",
     "largest",
     "part",
     "reduced_sum",
