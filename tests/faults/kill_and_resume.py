@@ -87,6 +87,15 @@ def kill_when(child, condition, delay):
     return True
 
 
+def kill_in_save(child, run, draw):
+    return kill_when(child, lambda: saving(run), draw.uniform(0, 3 * SLOWER))
+
+
+def kill_after_steps(child, run, draw):
+    before, more = steps_told(run), draw.randrange(6)
+    return kill_when(child, lambda: more == 0 or steps_told(run) != before, draw.uniform(0, 0.05 + 0.05 * more))
+
+
 def wait(child):
     while not finished(child):
         time.sleep(0.01)
@@ -129,13 +138,7 @@ def main():
             if done >= kills:
                 wait(child)
                 break
-            before, more = steps_told(run), draw.randrange(6)
-            if done % 2:
-                killed = kill_when(child, lambda: saving(run), draw.uniform(0, 3 * SLOWER))
-            else:
-                killed = kill_when(
-                    child, lambda: steps_told(run) != before or more == 0, draw.uniform(0, 0.05 + 0.05 * more)
-                )
+            killed = kill_in_save(child, run, draw) if done % 2 else kill_after_steps(child, run, draw)
             if not killed:
                 break
             done += 1

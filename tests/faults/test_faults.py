@@ -280,9 +280,9 @@ def test_a_network_of_others_begins_a_run(settings, tmp_path):
         train(settings(init={"model": model}, backbone=SETTINGS["backbone"] | {"dim": 8}), tmp_path / "x")
     with pytest.raises(ConfigError, match="give one of them"):
         settings(init={"model": "a", "checkpoint": "b"})
+    several = settings(init={"checkpoint": str(tmp_path / "run")}, loss={"kind": "subcenter-arcface", "s": 16})
     with pytest.raises(ConfigError, match=r"\[1\] centers a class.*\[3\]"):
-        loss = {"kind": "subcenter-arcface", "s": 16}
-        train(settings(init={"checkpoint": str(tmp_path / "run")}, loss=loss), tmp_path / "x")
+        train(several, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 

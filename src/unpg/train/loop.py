@@ -25,6 +25,7 @@ from unpg.export import save_model
 from unpg.losses import LossOutput, PairLoss, SumLoss, effective_rank
 from unpg.pairs import ClassPairs, FeaturePairs
 from unpg.train.begin import begin
+from unpg.train.class_weights import shared_rows
 from unpg.train.config import TrainConfig
 from unpg.train.faults import TrainingError, changed_on_disk, explained, write_faults
 from unpg.train.log import MetricsLog, finite
@@ -43,7 +44,6 @@ from unpg.train.resume import (
 from unpg.train.saver import Saver
 from unpg.train.setup import Setup, prepare, resolve
 from unpg.train.snapshot import put_back, take
-from unpg.train.state import WHOLE, Split
 from unpg.train.stop import Stopped, StopRequest
 from unpg.train.summary import RunSummary, environment
 
@@ -164,7 +164,6 @@ class _Trainer:
         self.restarts = 0  # of data workers, likewise
         self.best: tuple[int, float] | None = None  # step and value of the best evaluation
         self.data = setup.images.digest()
-        self.shared: Split = WHOLE
         self.saver = Saver(run, config.checkpoint)
         self.stop = StopRequest()
         self.recent: dict[str, float] = {}
@@ -310,7 +309,7 @@ class _Trainer:
             "best": None if self.best is None else list(self.best),
             "recent": self.recent,
         }
-        state = take(self.setup, self.scaler, counters, data=self.data, shared=self.shared, group=self.saver.group)
+        state = take(self.setup, self.scaler, counters, data=self.data, group=self.saver.group)
         self.saver.save(self.step, state, best=None if self.best is None else self.best[0])
 
     def restore(self, path: Path) -> None:
@@ -321,7 +320,7 @@ class _Trainer:
             ConfigError: The data have changed since.
         """
         setup, group = self.setup, self.saver.group
-        checkpoint = open_checkpoint(self.run, path, shared=self.shared, group=group)
+        checkpoint = open_checkpoint(self.run, path, shared_rows(setup.loss), group)
         require_same_data(checkpoint.identities, checkpoint.values["data"], setup.images, path)
         counters = put_back(checkpoint, setup, self.scaler, group)
         self.step, self.skipped, self.bad_in_a_row = (counters[name] for name in ("step", "skipped", "bad_in_a_row"))

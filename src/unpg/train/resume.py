@@ -23,7 +23,7 @@ from unpg.train.checkpoint import (
 )
 from unpg.train.config import TrainConfig
 from unpg.train.setup import Setup
-from unpg.train.state import WHOLE, Split, rows_of
+from unpg.train.state import Split, rows_of
 
 __all__ = [
     "choose_checkpoint",
@@ -87,14 +87,14 @@ def choose_checkpoint(run: Path, resume_from: Path | None = None) -> Path | None
 
 
 def open_checkpoint(
-    run: Path, chosen: Path, *, shared: Split = WHOLE, group: distributed.ProcessGroup | None = None
+    run: Path, chosen: Path, shared: Split, group: distributed.ProcessGroup | None = None
 ) -> Checkpoint:
     """Read the checkpoint to go on from.
 
     Args:
         run: The run folder.
         chosen: From :func:`choose_checkpoint`.
-        shared: Tensors whose rows processes share.
+        shared: Tensors whose rows processes share, from :func:`unpg.train.class_weights.shared_rows`.
         group: Processes that do this together.
 
     Raises:

@@ -5,7 +5,6 @@ place in none of these (a queue's end, betas) is a plain value. Names do not dep
 """
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,13 +13,10 @@ from torch import Tensor, nn
 from unpg.errors import DataError
 from unpg.train.tensor_store import Rows
 
-__all__ = ["WHOLE", "Split", "flatten", "load_optimizer", "named_optimizer", "rows_of", "split", "unflatten"]
+__all__ = ["Split", "flatten", "load_optimizer", "named_optimizer", "rows_of", "split", "unflatten"]
 
 Split = Mapping[str, tuple[range, int]]
 """Tensors whose rows processes share, by name: the rows of this process, and how many all have."""
-
-WHOLE: Split = MappingProxyType({})
-"""No tensor is shared."""
 
 _TENSOR, _TUPLE = "$tensor", "$tuple"
 
@@ -69,10 +65,22 @@ def unflatten(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def named_optimizer(optimizer: torch.optim.Optimizer, modules: Mapping[str, nn.Module]) -> dict[str, Any]:
-    """The optimizer's state with parameters called by their names instead of numbers."""
+    """The optimizer's state with parameters called by their names instead of numbers.
+
+    A parameter that its module does not save is a copy of this step (the classes that a sampled head has drawn); of its
+    state only what does not go by rows is kept.
+    """
     names, state = _names(optimizer, modules), optimizer.state_dict()
+    saved = {f"{of}/{name}" for of, module in modules.items() for name in module.state_dict()}
     return {
-        "state": {names[i]: content for i, content in state["state"].items()},
+        "state": {
+            names[i]: {
+                quantity: value
+                for quantity, value in content.items()
+                if names[i] in saved or not isinstance(value, Tensor) or not value.ndim
+            }
+            for i, content in state["state"].items()
+        },
         "groups": [{**group, "params": [names[i] for i in group["params"]]} for group in state["param_groups"]],
     }
 
