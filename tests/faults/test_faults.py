@@ -511,3 +511,56 @@ def test_a_save_that_fails_does_not_hide_another_error(settings, tmp_path, monke
     at_step(monkeypatch, 4, fail)
     with pytest.raises(RuntimeError, match="our own mistake"):
         train(settings(checkpoint={"every_steps": 3, "asynchronous": True}), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "fp16", "optim": {"kind": "adamw", "lr": 1e-3, "clip_norm": 1.0}},
+        {"loss": {"kind": "uniface"}, "sampler": {"kind": "pk", "batch_size": 16}, "channels_last": True},
+        {"loss": {"kind": "curricularface", "s": 16}, "accumulate": 2, "checkpoint": {"every_steps": 3, "keep": 1}},
+    ],
+)
+def test_every_kind_of_state_goes_on_bit_for_bit(settings, tmp_path, monkeypatch, changes):
+    """Scalers, Adam's moments, learned thresholds, running means: stopped in mid-epoch and resumed."""
+    train(settings(**changes), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        at_step(patch, 4, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Stopped):
+            train(settings(**changes), tmp_path / "run")
+    torch.manual_seed(99)
+    train(settings(**changes), tmp_path / "run", resume=True)
+    same_end(tmp_path / "whole", tmp_path / "run")
+    values = [load_checkpoint(latest_checkpoint(tmp_path / name)).values for name in ("whole", "run")]
+    assert values[0]["scaler"] == values[1]["scaler"]
+    assert values[0]["counters"] == values[1]["counters"]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("counters",), {"step": "three"}),
+        (("counters",), {}),
+        (("optimizer",), {}),
+        (("optimizer", "groups"), [{"params": ["x"]}]),
+        (("backbone",), {}),
+        (("backbone",), {"$tensor": "loss/pairs.head.weight"}),
+        (("loss",), ["x"]),
+    ],
+)
+def test_values_that_make_no_sense_are_named(settings, tmp_path, monkeypatch, place, value):
+    """As a stranger might write them, with digests that fit."""
+    real = checkpoint._write_values
+
+    def other(part, state):
+        values = json.loads(json.dumps(state.values))
+        at = values
+        for name in place[:-1]:
+            at = at[name]
+        at[place[-1]] = value
+        real(part, loop.replace(state, values=values))
+
+    monkeypatch.setattr(checkpoint, "_write_values", other)
+    train(settings(epochs=1), tmp_path / "run")
+    with pytest.raises((DataError, ConfigError)):
+        train(settings(epochs=1), tmp_path / "run", resume=True)

@@ -43,7 +43,7 @@ from unpg.train.resume import (
 )
 from unpg.train.saver import Saver
 from unpg.train.setup import Setup, prepare, resolve
-from unpg.train.snapshot import put_back, take
+from unpg.train.snapshot import Counters, put_back, take
 from unpg.train.stop import Stopped, StopRequest
 from unpg.train.summary import RunSummary, environment
 
@@ -215,7 +215,9 @@ class _Trainer:
         except DataError as error:
             if self.stop.signal is not None and isinstance(error, WorkerError):
                 return  # whoever ended this process ended the workers too
-            self.save()  # we are between two steps
+            if self.saver.group is not None:
+                raise  # the others are in the middle of a step, and saving needs all
+            self.save()
             self.saver.wait()
             raise type(error)(f"{error} The state after step {self.step} is saved. {self._go_on()}") from error
 
@@ -301,14 +303,7 @@ class _Trainer:
 
     def save(self) -> None:
         """Write a checkpoint of the run as it stands between two steps."""
-        counters = {
-            "step": self.step,
-            "skipped": self.skipped,
-            "bad_in_a_row": self.bad_in_a_row,
-            "monitor": self.monitor.seen,
-            "best": None if self.best is None else list(self.best),
-            "recent": self.recent,
-        }
+        counters = Counters(self.step, self.skipped, self.bad_in_a_row, self.monitor.seen, self.best, dict(self.recent))
         state = take(self.setup, self.scaler, counters, data=self.data, group=self.saver.group)
         self.saver.save(self.step, state, best=None if self.best is None else self.best[0])
 
@@ -323,13 +318,12 @@ class _Trainer:
         checkpoint = open_checkpoint(self.run, path, shared_rows(setup.loss), group)
         require_same_data(checkpoint.identities, checkpoint.values["data"], setup.images, path)
         counters = put_back(checkpoint, setup, self.scaler, group)
-        self.step, self.skipped, self.bad_in_a_row = (counters[name] for name in ("step", "skipped", "bad_in_a_row"))
-        self.monitor.seen, self.recent = counters["monitor"], counters["recent"]
-        self.best = None if counters["best"] is None else tuple(counters["best"])
+        self.step, self.skipped, self.bad_in_a_row = counters.step, counters.skipped, counters.bad_in_a_row
+        self.monitor.seen, self.best, self.recent = counters.alarms, counters.best, counters.recent
         self.saver.last = self.step
-        worth = promise(checkpoint.values["conditions"], conditions(setup))
+        worth = promise(checkpoint.values["conditions"], conditions(setup, self.saver.size))
         self.console.print(f"Resuming after step {self.step} of {setup.steps}. {worth}")
-        for place in leave_behind(self.run, path):
+        for place in leave_behind(self.run, path) if self.saver.first else ():
             self.console.print(f"Set aside, since the run goes on from before it: {place}")
 
     def _stop(self, number: signal.Signals) -> None:
