@@ -343,7 +343,7 @@ class _Trainer:
         if self.config.checkpoint.best is None or self.step == self.setup.steps:
             return
         benchmark, _, figure = self.config.checkpoint.best.rpartition("/")
-        metrics = next(result.metrics() for result in results if result.benchmark == benchmark)
+        metrics = results[self.config.evaluation.benchmarks.index(benchmark)].metrics()
         if figure not in metrics:
             raise ConfigError(
                 f"checkpoint.best asks for {figure} of {benchmark}, which gives {', '.join(metrics)}: name one of them."
