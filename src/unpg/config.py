@@ -173,5 +173,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def write_yaml(path: Path, config: Any) -> None:
-    """Write a configuration so that :func:`read_yaml` and :func:`from_dict` give it back."""
-    path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    """Write a configuration so that :func:`read_yaml` and :func:`from_dict` give it back; whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    partial.replace(path)

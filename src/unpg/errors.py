@@ -11,7 +11,13 @@ __all__ = ["ConfigError", "DataError", "ShapeError", "UnpgError", "did_you_mean"
 
 
 class UnpgError(ValueError):
-    """Base of all errors that a user can cause and mend."""
+    """Base of all errors that a user can cause and mend.
+
+    Attributes:
+        exit_code: With which the command line ends.
+    """
+
+    exit_code = 2
 
 
 class ConfigError(UnpgError):

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unpg.data.decode import decode, first_size, require_size
+from unpg.data.folder import file_size
 from unpg.data.recordio import Record, RecordFile, read_index
 from unpg.errors import DataError
 
@@ -100,7 +101,7 @@ class RecordSet:
 
     def digest(self) -> str:
         """From keys, byte offsets (and so sizes), labels and identity names, not from where the file lies."""
-        sha = hashlib.sha256(json.dumps([self._file.size, self.identities]).encode())
+        sha = hashlib.sha256(json.dumps([file_size(os.fspath(self.path)), self.identities]).encode())
         sha.update(np.ascontiguousarray(self._rows[:3]).data)
         return sha.hexdigest()
 

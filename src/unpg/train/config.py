@@ -11,8 +11,10 @@ from unpg.transforms.augment import Augment
 from unpg.transforms.tensor import Preprocessing
 
 __all__ = [
+    "CheckpointConfig",
     "EvaluationConfig",
     "HeadConfig",
+    "InitConfig",
     "MemoryConfig",
     "OptimConfig",
     "SamplerConfig",
@@ -226,6 +228,63 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class CheckpointConfig:
+    """Saving the state of a run.
+
+    Args:
+        every_steps: Optimizer steps between checkpoints; null goes by checkpoint_epochs.
+        keep: How many of the newest stay. With two or more there is one to go back to if the newest is damaged.
+        keep_every: Checkpoints after a multiple of so many steps stay for good; null has no such rule.
+        best: A benchmark and a figure of it, as in held-out/auc or lfw/accuracy. When an evaluation during training
+            finds it larger than ever, a checkpoint is written, and stays until a better one.
+        asynchronous: Copy the state to the CPU's memory and write it while training goes on; the next save waits for
+            the one before.
+    """
+
+    every_steps: int | None = None
+    keep: int = 2
+    keep_every: int | None = None
+    best: str | None = None
+    asynchronous: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("every_steps", "keep_every"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"checkpoint.{name} must be >= 1 steps, or null; got {value}.")
+        _require(self.keep >= 1, f"checkpoint.keep must be >= 1, got {self.keep}: a run needs its newest checkpoint.")
+        if self.best is not None:
+            benchmark, _, figure = self.best.rpartition("/")
+            _require(
+                bool(benchmark and figure),
+                f"checkpoint.best must be <benchmark>/<figure>, as lfw/accuracy; got {self.best!r}.",
+            )
+            _require(
+                not figure.startswith("eer") and not figure.endswith("_std"),
+                f"checkpoint.best keeps the largest value, but {figure} is good when small. Take accuracy or auc.",
+            )
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """What a new run begins with, in place of weights drawn from the seed. Its optimizer and schedule begin afresh.
+
+    Args:
+        checkpoint: A checkpoint, or a run folder (its newest one): the network, and the class weights of identities
+            known by name.
+        model: A model file, which `unpg import` makes of weights of others: the network alone.
+    """
+
+    checkpoint: str | None = None
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            self.checkpoint is None or self.model is None,
+            "init.checkpoint and init.model both give the network's weights: give one of them.",
+        )
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One training run.
 
@@ -265,6 +324,8 @@ class TrainConfig:
         evaluation: Judging during and after training.
         log_every: Steps between lines of metrics.jsonl.
         checkpoint_epochs: Epochs between checkpoints; may be a fraction. There is always one at the end.
+        checkpoint: Which checkpoints stay, and how they are written.
+        init: What the run begins with; by default weights that are drawn from the seed.
         max_bad_steps: Stop after so many steps in a row whose loss or gradient is not finite; such steps are skipped.
         tensorboard: Also write TensorBoard events (extra "track").
     """
@@ -296,6 +357,8 @@ class TrainConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     log_every: int = 10
     checkpoint_epochs: float = 1.0
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    init: InitConfig = InitConfig()
     max_bad_steps: int = 10
     tensorboard: bool = False
 
@@ -308,6 +371,12 @@ class TrainConfig:
         _require(self.threads is None or self.threads >= 1, f"threads must be >= 1 or null, got {self.threads}.")
         _require(0 <= self.hold_out < 1, f"hold_out is a share of the identities in [0, 1), got {self.hold_out}.")
         _require(self.checkpoint_epochs > 0, f"checkpoint_epochs must be > 0, got {self.checkpoint_epochs}.")
+        best = (self.checkpoint.best or "").rpartition("/")[0]
+        _require(
+            not best or (best in self.evaluation.benchmarks and self.evaluation.every_epochs is not None),
+            f"checkpoint.best goes by {best!r}, which is not judged while training: name it in evaluation.benchmarks "
+            f"and set evaluation.every_epochs.",
+        )
         _require(
             "held-out" not in self.evaluation.benchmarks or self.hold_out > 0,
             "evaluation.benchmarks names held-out, but hold_out is 0: set hold_out to a share of the identities.",
