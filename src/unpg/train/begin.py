@@ -10,7 +10,7 @@ from unpg.config import to_dict
 from unpg.errors import ConfigError
 from unpg.export import load_model
 from unpg.export.state import fill
-from unpg.heads import FullHead
+from unpg.heads import FullHead, Head, SampledHead, ShardedHead
 from unpg.losses import PairLoss, SumLoss
 from unpg.train.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
 from unpg.train.setup import Setup
@@ -18,10 +18,12 @@ from unpg.train.state import WHOLE, Split, unflatten
 
 __all__ = ["begin", "heads_of"]
 
+_HEADS = (FullHead, ShardedHead, SampledHead)
 
-def heads_of(loss: PairLoss | SumLoss) -> dict[str, FullHead]:
+
+def heads_of(loss: PairLoss | SumLoss) -> dict[str, Head]:
     """The class weights of a loss, by the name of their tensor in a checkpoint."""
-    return {f"loss/{name}.weight": module for name, module in loss.named_modules() if isinstance(module, FullHead)}
+    return {f"loss/{name}.weight": module for name, module in loss.named_modules() if isinstance(module, _HEADS)}
 
 
 def begin(setup: Setup, shared: Split = WHOLE) -> str | None:
@@ -82,9 +84,7 @@ def _fine_tune(given: Path, setup: Setup, shared: Split) -> str:
 
 
 @torch.no_grad()
-def _copy_known(
-    name: str, head: FullHead, old: torch.Tensor, checkpoint: Checkpoint, setup: Setup, shared: Split
-) -> None:
+def _copy_known(name: str, head: Head, old: torch.Tensor, checkpoint: Checkpoint, setup: Setup, shared: Split) -> None:
     places = {identity: c for c, identity in enumerate(checkpoint.identities.names)}
     classes = [(c, places[identity]) for c, identity in enumerate(setup.images.identities) if identity in places]
     if not classes:

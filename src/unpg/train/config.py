@@ -319,6 +319,7 @@ class TrainConfig:
         recompute: Keep only the input of each of the network's blocks for the backward pass and compute the rest
             again: the same numbers from a fraction of the memory, in a third more time.
         compile: Compile the network with torch.compile.
+        timeout: With several processes (torchrun): seconds after which one that hears nothing from another gives up.
         global_batch_norm: With several processes: batch normalization over the batches of all of them, so that their
             number changes nothing; false uses each process's own, which makes the run depend on it.
         evaluation: Judging during and after training.
@@ -354,6 +355,7 @@ class TrainConfig:
     recompute: bool = False
     compile: bool = False
     global_batch_norm: bool = True
+    timeout: float = 600.0
     evaluation: EvaluationConfig = EvaluationConfig()
     log_every: int = 10
     checkpoint_epochs: float = 1.0
@@ -367,6 +369,7 @@ class TrainConfig:
             _require("kind" in getattr(self, name), f"{name}.kind is missing: say which {name}, as in {{kind: ...}}.")
         for name in ("epochs", "accumulate", "log_every", "max_bad_steps"):
             _require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}.")
+        _require(self.timeout > 0, f"timeout must be > 0 seconds, got {self.timeout}.")
         _require(self.workers >= 0, f"workers must be >= 0, got {self.workers}.")
         _require(self.threads is None or self.threads >= 1, f"threads must be >= 1 or null, got {self.threads}.")
         _require(0 <= self.hold_out < 1, f"hold_out is a share of the identities in [0, 1), got {self.hold_out}.")

@@ -1,5 +1,6 @@
 """What a run needs besides its loss to be the same on any number of processes."""
 
+import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,11 +10,31 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from unpg.data import Sampler
-from unpg.distributed import World, part, total
+from unpg.data import ImageSet, Sampler
+from unpg.distributed import World, gather, part, total
+from unpg.embed import Model, embed
+from unpg.evaluate import EmbedFunction, embedder
 from unpg.heads import SampledHead, ShardedHead
+from unpg.train.state import Split
 
-__all__ = ["RankSampler", "clip_gradient", "common_parameters", "micro_places", "over_processes", "own_parameters"]
+__all__ = [
+    "RankSampler",
+    "clip_gradient",
+    "common_parameters",
+    "micro_places",
+    "over_processes",
+    "own_parameters",
+    "shared_embedder",
+    "split_rows",
+]
+
+
+# torch 2.13 renamed it.
+_SYNC_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel).parameters
+)
 
 
 class RankSampler:
@@ -71,7 +92,7 @@ def over_processes(backbone: nn.Module, world: World, *, same_buffers: bool) -> 
         backbone,
         device_ids=[device] if device.type == "cuda" else None,
         process_group=world.group,
-        broadcast_buffers=not same_buffers,
+        **{_SYNC_BUFFERS: not same_buffers},
     )
     parallel.register_comm_hook(world, _added_up)
     return parallel
@@ -81,6 +102,34 @@ def _added_up(world: World, bucket: distributed.GradBucket) -> torch.futures.Fut
     work = distributed.all_reduce(bucket.buffer(), group=world.group, async_op=True)
     future: torch.futures.Future[Any] = work.get_future()
     return future.then(lambda done: done.value()[0])
+
+
+def split_rows(loss: nn.Module) -> Split:
+    """The tensors of a loss whose rows processes share, by their names in a checkpoint."""
+    found: dict[str, tuple[range, int]] = {}
+    for name, head in loss.named_modules():
+        if isinstance(head, ShardedHead | SampledHead) and not head.world.alone:
+            rows = range(head.first * head.centers, head.last * head.centers)
+            whole = head.num_classes * head.centers
+            found |= {f"loss/{name}.{n}": (rows, whole) for n, t in head.state_dict().items() if len(t) == len(rows)}
+    return found
+
+
+def shared_embedder(model: Model, world: World, **options: Any) -> EmbedFunction:
+    """Like :func:`unpg.evaluate.embedder`, with each process embedding its part of the images; all get the whole."""
+    if world.alone:
+        return embedder(model, **options)
+
+    def embedded(images: ImageSet) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        first, last = world.part(len(images)) if len(images) >= world.size else (0, len(images))
+        own = embed(model, images, indices=np.arange(first, last), **options)
+        if len(images) < world.size:
+            return own.vectors, own.norms
+        device = next(model.backbone.parameters()).device
+        vectors, norms = (gather(torch.from_numpy(a).to(device), world).cpu().numpy() for a in (own.vectors, own.norms))
+        return vectors, norms
+
+    return embedded
 
 
 def own_parameters(loss: nn.Module) -> list[nn.Parameter]:

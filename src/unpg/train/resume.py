@@ -38,7 +38,7 @@ __all__ = [
 
 _SHOWN = 5
 # What may differ on resuming; the first group changes no number, the second is said by `promise`.
-_MAY_CHANGE = ("workers", "log_every", "tensorboard", "checkpoint_epochs", "checkpoint")
+_MAY_CHANGE = ("workers", "log_every", "tensorboard", "checkpoint_epochs", "checkpoint", "timeout")
 _CONDITIONS = ("threads", "device", "precision", "streaming")
 
 
