@@ -22,8 +22,8 @@ from unpg.errors import DataError
 from unpg.heads import SampledHead, ShardedHead
 from unpg.train import checkpoint as checkpoint_file
 from unpg.train.checkpoint import Identities, RunState, checkpoints, latest_checkpoint, load_checkpoint, save_checkpoint
-from unpg.train.class_weights import shared_rows
 from unpg.train.config import CheckpointConfig
+from unpg.train.parallel import split_rows
 from unpg.train.saver import Saver
 from unpg.train.state import flatten, load_optimizer, named_optimizer, rows_of, split, unflatten
 
@@ -44,7 +44,7 @@ class Toy:
         parameters = [p for module in self.modules.values() for p in module.parameters()]
         self.optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-2)
         self.loss.sampled.attach(self.optimizer)
-        self.rows, self.world, self.shared = rows, world, shared_rows(self.loss)
+        self.rows, self.world, self.shared = rows, world, split_rows(self.loss)
 
     def step(self, step):
         """The gradient depends on the row's place alone, so any number of processes makes the same step."""

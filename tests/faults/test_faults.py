@@ -51,16 +51,16 @@ def data(patterns, tmp_path):
 
 
 def at_step(monkeypatch, step, do):
-    """Call ``do(trainer)`` once, in the middle of optimizer step ``step``."""
-    real, done = loop._Trainer._step, []
+    """Call ``do(trainer)`` once, within optimizer step ``step``."""
+    real, done = loop._Trainer._count, []
 
-    def stepped(self, batch, epoch):
+    def counted(self, stepped):
         if self.step == step and not done:
             done.append(True)
             do(self)
-        return real(self, batch, epoch)
+        return real(self, stepped)
 
-    monkeypatch.setattr(loop._Trainer, "_step", stepped)
+    monkeypatch.setattr(loop._Trainer, "_count", counted)
 
 
 def same_end(a, b):

@@ -5,7 +5,7 @@ Axes: b images, h x w pixels, c channels of a feature map, d embedding size.
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,12 @@ class Backbone(nn.Module):
 
     Raises:
         ConfigError: A size that is not a positive whole number.
+
+    Attributes:
+        block_types: Layers that make up most of the network, each of one input and one output.
     """
+
+    block_types: ClassVar[tuple[type[nn.Module], ...]] = ()
 
     def __init__(self, dim: int, input_size: Sequence[int]) -> None:
         super().__init__()

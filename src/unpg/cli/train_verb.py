@@ -1,5 +1,6 @@
 """``unpg train --config recipe.yaml --out runs/name --optim.lr 0.2``."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +8,9 @@ from jsonargparse import ActionConfigFile, ArgumentParser
 from rich.console import Console
 
 from unpg.config import from_dict
+from unpg.distributed import World
 from unpg.train import TrainConfig, train
+from unpg.train.setup import device_of
 
 __all__ = ["parse", "run"]
 
@@ -54,4 +57,7 @@ def parse(arguments: Sequence[str]) -> tuple[TrainConfig, Path, bool, Path | Non
 def run(arguments: Sequence[str]) -> None:
     """Parse and train."""
     config, out, resume, resume_from = parse(arguments)
-    train(config, out, resume=resume, resume_from=resume_from, console=Console())
+    # A run that torchrun starts again, after one of its processes died, goes on from its newest checkpoint.
+    again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0 and (out / "config.yaml").exists()
+    with World.joined(device=device_of(config.device).type, timeout=config.timeout) as world:
+        train(config, out, resume=resume or again, resume_from=resume_from, console=Console(), world=world)

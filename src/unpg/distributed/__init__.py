@@ -2,6 +2,7 @@
 
 from unpg.distributed.collectives import (
     divided_gradient,
+    everyones,
     gather,
     gather_rows,
     largest,
@@ -18,6 +19,7 @@ __all__ = [
     "GlobalBatchNorm",
     "World",
     "divided_gradient",
+    "everyones",
     "gather",
     "gather_rows",
     "global_batch_norm",

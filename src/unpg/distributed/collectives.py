@@ -16,7 +16,7 @@ With one process, everything here is the identity.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -27,6 +27,7 @@ from unpg.errors import ShapeError
 
 __all__ = [
     "divided_gradient",
+    "everyones",
     "gather",
     "gather_rows",
     "largest",
@@ -35,6 +36,9 @@ __all__ = [
     "sum_gradients",
     "total",
 ]
+
+
+T = TypeVar("T")
 
 
 def total(tensor: Tensor, world: World) -> Tensor:
@@ -78,6 +82,15 @@ def gather(tensor: Tensor, world: World, counts: Sequence[int] | None = None) ->
     if most:
         distributed.all_gather(parts, padded, group=world.group)
     return torch.cat([rows[:n] for rows, n in zip(parts, counts, strict=True)])
+
+
+def everyones(value: T, world: World) -> list[T]:
+    """What each process has, by rank; anything that can be pickled, and waits for all."""
+    if world.alone:
+        return [value]
+    found: list[Any] = [None] * world.size
+    distributed.all_gather_object(found, value, group=world.group)
+    return found
 
 
 def gather_rows(rows: Tensor, world: World, counts: Sequence[int] | None = None) -> Tensor:

@@ -51,6 +51,13 @@ class World:
         if not self.alone:
             distributed.barrier(group=self.group)
 
+    def side_group(self) -> distributed.ProcessGroup | None:
+        """Another group of the same processes, over the CPU, for talk beside the work; None for one process.
+
+        All processes call it at once.
+        """
+        return None if self.alone else distributed.new_group(backend="gloo")
+
     @classmethod
     @contextmanager
     def joined(cls, *, device: torch.device | str = "cpu", timeout: float = 1800.0) -> Iterator["World"]:

@@ -140,8 +140,9 @@ class SampledHead(nn.Module):
         state = optimizer.state[self.active]
         self.weight[self.rows] = self.active
         for name, buffer in self._kept.items():
-            if state.get(name) is not None:  # SGD without momentum keeps none
-                getattr(self, buffer)[self.rows] = state[name]
+            rows = state.pop(name, None)  # the optimizer keeps none: its own are of this step's classes
+            if rows is not None:  # SGD without momentum has none
+                getattr(self, buffer)[self.rows] = rows
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """All but ``active``, which is a copy."""

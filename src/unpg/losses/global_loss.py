@@ -19,6 +19,7 @@ def global_loss(
     *,
     world: World = ALONE,
     counts: Sequence[int] | None = None,
+    order: Tensor | None = None,
     step: int | None = None,
     sample_ids: Tensor | None = None,
 ) -> LossOutput:
@@ -34,14 +35,18 @@ def global_loss(
         labels: (n,) int64.
         world: The processes.
         counts: n of each process, if all know it: saves asking.
+        order: (B,) int64, where in the rows that are gathered rank by rank each row of the batch is; None leaves them
+            in the order of the ranks. Order matters to what keeps features for later steps.
         step: Optimizer steps done so far.
         sample_ids: (n,) int64.
 
     Returns:
-        The same numbers in every process; ``per_anchor`` is of the whole batch, in the order of the ranks.
+        The same numbers in every process; ``per_anchor`` is of the whole batch.
     """
     whole = gather_rows(features, world, counts)
     everyone = gather(labels, world, counts)
     ids = None if sample_ids is None else gather(sample_ids, world, counts)
+    if order is not None and not world.alone:
+        whole, everyone, ids = whole[order], everyone[order], None if ids is None else ids[order]
     out: LossOutput = loss(whole, everyone, step=step, sample_ids=ids, world=world)
     return replace(out, loss=divided_gradient(out.loss, world))

@@ -10,20 +10,28 @@ from unpg.config import to_dict
 from unpg.errors import ConfigError
 from unpg.export import load_model
 from unpg.export.state import fill
-from unpg.heads import Head
+from unpg.heads import FullHead, Head, SampledHead, ShardedHead
+from unpg.losses import PairLoss, SumLoss
 from unpg.train.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
-from unpg.train.class_weights import heads_of, shared_rows
 from unpg.train.setup import Setup
-from unpg.train.state import unflatten
+from unpg.train.state import WHOLE, Split, unflatten
 
-__all__ = ["begin"]
+__all__ = ["begin", "heads_of"]
+
+_HEADS = (FullHead, ShardedHead, SampledHead)
 
 
-def begin(setup: Setup) -> str | None:
+def heads_of(loss: PairLoss | SumLoss) -> dict[str, Head]:
+    """The class weights of a loss, by the name of their tensor in a checkpoint."""
+    return {f"loss/{name}.weight": module for name, module in loss.named_modules() if isinstance(module, _HEADS)}
+
+
+def begin(setup: Setup, shared: Split = WHOLE) -> str | None:
     """Put the weights that ``init`` names in place of those drawn from the seed.
 
     Args:
         setup: A run that has not begun.
+        shared: Tensors whose rows processes share (:data:`unpg.train.state.Split`).
 
     Returns:
         What was taken over, in a sentence; None if ``init`` names nothing.
@@ -39,11 +47,11 @@ def begin(setup: Setup) -> str | None:
         fill(setup.model.backbone, model.backbone.state_dict(), options.model)
         return f"The network begins with the weights of {options.model}; class weights are new."
     if options.checkpoint is not None:
-        return _fine_tune(Path(options.checkpoint), setup)
+        return _fine_tune(Path(options.checkpoint), setup, shared)
     return None
 
 
-def _fine_tune(given: Path, setup: Setup) -> str:
+def _fine_tune(given: Path, setup: Setup, shared: Split) -> str:
     path = given
     if (given / "checkpoints").is_dir():
         newest = latest_checkpoint(given)
@@ -66,7 +74,7 @@ def _fine_tune(given: Path, setup: Setup) -> str:
             f"network alone: init.model."
         )
     for (name, head), source in zip(heads.items(), before, strict=True):
-        _copy_known(name, head, checkpoint.tensors[source], checkpoint, setup)
+        _copy_known(name, head, checkpoint.tensors[source], checkpoint, setup, shared)
     known = set(checkpoint.identities.names) & set(setup.images.identities)
     return (
         f"The network begins with the weights of {path}. {len(known)} identities known by name keep their class "
@@ -76,14 +84,13 @@ def _fine_tune(given: Path, setup: Setup) -> str:
 
 
 @torch.no_grad()
-def _copy_known(name: str, head: Head, old: torch.Tensor, checkpoint: Checkpoint, setup: Setup) -> None:
+def _copy_known(name: str, head: Head, old: torch.Tensor, checkpoint: Checkpoint, setup: Setup, shared: Split) -> None:
     places = {identity: c for c, identity in enumerate(checkpoint.identities.names)}
     classes = [(c, places[identity]) for c, identity in enumerate(setup.images.identities) if identity in places]
     if not classes:
         return
     pairs = torch.tensor(classes).repeat_interleave(head.centers, dim=0) * head.centers
     pairs += torch.arange(head.centers).repeat(len(classes))[:, None]
-    shared = shared_rows(setup.loss)
     own = shared[name][0] if name in shared else range(len(head.weight))
     pairs = pairs[(pairs[:, 0] >= own.start) & (pairs[:, 0] < own.stop)]
     head.weight[pairs[:, 0] - own.start] = old[pairs[:, 1]].to(head.weight)

@@ -8,7 +8,7 @@ from typing import Any
 
 from unpg.errors import ConfigError
 
-__all__ = ["MetricsLog", "finite"]
+__all__ = ["MetricsLog", "NoLog", "finite"]
 
 
 def finite(value: Any) -> Any:
@@ -60,6 +60,16 @@ class MetricsLog:
         self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+class NoLog:
+    """For the processes that do not write."""
+
+    def write(self, event: str, step: int, epoch: float, **values: Any) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:

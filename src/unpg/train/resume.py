@@ -23,7 +23,7 @@ from unpg.train.checkpoint import (
 )
 from unpg.train.config import TrainConfig
 from unpg.train.setup import Setup
-from unpg.train.state import Split, rows_of
+from unpg.train.state import WHOLE, Split, rows_of
 
 __all__ = [
     "choose_checkpoint",
@@ -38,7 +38,7 @@ __all__ = [
 
 _SHOWN = 5
 # What may differ on resuming; the first group changes no number, the second is said by `promise`.
-_MAY_CHANGE = ("workers", "log_every", "tensorboard", "checkpoint_epochs", "checkpoint")
+_MAY_CHANGE = ("workers", "log_every", "tensorboard", "checkpoint_epochs", "checkpoint", "timeout")
 _CONDITIONS = ("threads", "device", "precision", "streaming")
 
 
@@ -87,14 +87,14 @@ def choose_checkpoint(run: Path, resume_from: Path | None = None) -> Path | None
 
 
 def open_checkpoint(
-    run: Path, chosen: Path, shared: Split, group: distributed.ProcessGroup | None = None
+    run: Path, chosen: Path, *, shared: Split = WHOLE, group: distributed.ProcessGroup | None = None
 ) -> Checkpoint:
     """Read the checkpoint to go on from.
 
     Args:
         run: The run folder.
         chosen: From :func:`choose_checkpoint`.
-        shared: Tensors whose rows processes share, from :func:`unpg.train.class_weights.shared_rows`.
+        shared: Tensors whose rows processes share.
         group: Processes that do this together.
 
     Raises:

@@ -28,7 +28,6 @@ class Saver:
             thread uses others. None is this process alone.
 
     Attributes:
-        size: How many processes write.
         first: Whether this is the one that writes what is written once.
         last: Step of the newest checkpoint, which is not written again.
     """
@@ -36,7 +35,6 @@ class Saver:
     def __init__(self, run: Path, options: CheckpointConfig, group: distributed.ProcessGroup | None = None) -> None:
         self.run, self.options, self.group = run, options, group
         self.last: int | None = None
-        self.size = 1 if group is None else distributed.get_world_size(group)
         self.first = group is None or distributed.get_rank(group) == 0
         self._writing: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, "checkpoint") if options.asynchronous else None

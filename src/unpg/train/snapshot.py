@@ -8,11 +8,11 @@ from torch import Tensor, distributed
 
 from unpg.config import from_dict, to_dict
 from unpg.errors import DataError
+from unpg.train.begin import heads_of
 from unpg.train.checkpoint import Checkpoint, RunState
-from unpg.train.class_weights import heads_of, shared_rows
 from unpg.train.resume import conditions, identities_of
 from unpg.train.setup import Setup
-from unpg.train.state import flatten, load_optimizer, named_optimizer, split, unflatten
+from unpg.train.state import WHOLE, Split, flatten, load_optimizer, named_optimizer, split, unflatten
 from unpg.train.summary import environment
 from unpg.train.tensor_store import Rows
 
@@ -50,6 +50,7 @@ def take(
     counters: Counters,
     *,
     data: str,
+    shared: Split = WHOLE,
     group: distributed.ProcessGroup | None = None,
 ) -> RunState:
     """Everything that the next step depends on, and what is needed to tell whether it still fits.
@@ -61,6 +62,7 @@ def take(
         scaler: Its gradient scaler.
         counters: What the loop counts.
         data: Digest of the training set, as it was when the run began.
+        shared: Tensors whose rows processes share, by their names in a checkpoint.
         group: The processes; None is this one alone.
     """
     rank, size = (0, 1) if group is None else (distributed.get_rank(group), distributed.get_world_size(group))
@@ -82,7 +84,7 @@ def take(
     for part, content in tree.items():
         values[part], found = flatten(content, part)
         whole |= found
-    tensors = split(whole, shared_rows(setup.loss))
+    tensors = split(whole, shared)
     tensors[_CPU_RANDOM] = Rows(torch.get_rng_state()[None], rank, size)
     if setup.device.type == "cuda":
         tensors[_GPU_RANDOM] = Rows(torch.cuda.get_rng_state(setup.device)[None], rank, size)

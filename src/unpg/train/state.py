@@ -5,6 +5,7 @@ place in none of these (a queue's end, betas) is a plain value. Names do not dep
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,10 +14,13 @@ from torch import Tensor, nn
 from unpg.errors import DataError
 from unpg.train.tensor_store import Rows
 
-__all__ = ["Split", "flatten", "load_optimizer", "named_optimizer", "rows_of", "split", "unflatten"]
+__all__ = ["WHOLE", "Split", "flatten", "load_optimizer", "named_optimizer", "rows_of", "split", "unflatten"]
 
 Split = Mapping[str, tuple[range, int]]
 """Tensors whose rows processes share, by name: the rows of this process, and how many all have."""
+
+WHOLE: Split = MappingProxyType({})
+"""No tensor is shared."""
 
 _TENSOR, _TUPLE = "$tensor", "$tuple"
 

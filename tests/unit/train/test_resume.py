@@ -12,8 +12,9 @@ from unpg.data import ArraySet
 from unpg.errors import ConfigError
 from unpg.heads import FullHead, SampledHead, ShardedHead
 from unpg.losses import LOSSES
+from unpg.train.begin import heads_of
 from unpg.train.checkpoint import Identities
-from unpg.train.class_weights import heads_of, shared_rows
+from unpg.train.parallel import split_rows
 from unpg.train.resume import identities_of, promise, require_same_data
 from unpg.train.stop import StopRequest
 
@@ -67,17 +68,17 @@ def test_class_weights_are_found_by_name():
     loss = LOSSES.build("arcface", {}, num_classes=5, dim=4)
     assert list(heads_of(loss)) == ["loss/pairs.head.weight"]
     assert isinstance(heads_of(loss)["loss/pairs.head.weight"], FullHead)
-    assert shared_rows(loss) == {}
+    assert split_rows(loss) == {}
     assert heads_of(LOSSES.build("supcon", {}, num_classes=5, dim=4)) == {}
 
 
 def test_rows_of_sharded_heads_are_those_of_their_centers():
-    world = SimpleNamespace(part=lambda n: (2, 5), rank=1, size=2)
+    world = SimpleNamespace(part=lambda n: (2, 5), rank=1, size=2, alone=False)
     loss = torch.nn.Module()
     loss.a = ShardedHead(7, 4, world, centers=3)
     loss.b = SampledHead(7, 4, world, rate=0.5)
     loss.b.attach(torch.optim.SGD(loss.parameters(), lr=0.1))
-    assert shared_rows(loss) == {
+    assert split_rows(loss) == {
         "loss/a.weight": (range(6, 15), 21),
         "loss/b.weight": (range(2, 5), 7),
         "loss/b.of_momentum_buffer": (range(2, 5), 7),

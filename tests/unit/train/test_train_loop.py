@@ -256,7 +256,8 @@ def test_tensorboard_events_are_written(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"accumulate": 2, "unpg": {}}, "pairs: micro"),
+        ({"head": {"rate": 0.5}}, "set head.kind: sampled"),
+        ({"head": {"kind": "sampled", "rate": 0}}, "a part of the classes"),
         ({"accumulate": 3}, "multiple of accumulate"),
         ({"evaluation": {"benchmarks": ["held-out"]}}, "hold_out is 0"),
         ({"optim": {"milestones": [1]}}, "schedule: steps"),
@@ -282,8 +283,6 @@ def test_settings_that_contradict(tiny, changes, message):
         ({"loss": {"kind": "cosface", "num_classes": 8}}, "not set by hand"),
         ({"loss": {"kind": "triplet"}, "unpg": UNPG}, "loss.kind triplet is none.*unpg: null"),
         ({"loss": {"kind": "mixface"}, "unpg": UNPG}, "loss.kind mixface is none"),
-        ({"loss": {"kind": "triplet"}, "accumulate": 2}, "loss.kind triplet.*pairs: micro"),
-        ({"loss": {"kind": "mixface"}, "accumulate": 2}, "loss.kind mixface.*pairs: micro"),
         ({"loss": {"kind": "sphereface"}, "unpg": UNPG}, 'scope="anchor"'),
         ({"loss": {"kind": "triplet", "mining": "easy"}}, "all, hard, semihard"),
         ({"streaming": {"kernel": "triton"}}, "need Triton"),
