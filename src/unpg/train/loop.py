@@ -337,7 +337,7 @@ class _Trainer:
         self.monitor.seen, self.recent = counters["monitor"], counters["recent"]
         self.best = None if counters["best"] is None else tuple(counters["best"])
         self.saver.last = self.step
-        worth = promise(checkpoint.values["conditions"], conditions(setup))
+        worth = promise(checkpoint.values["conditions"], conditions(setup, self.world.size))
         self.console.print(f"Resuming after step {self.step} of {setup.steps}. {worth}")
         for place in leave_behind(self.run, path):
             self.console.print(f"Set aside, since the run goes on from before it: {place}")

@@ -92,12 +92,13 @@ def put_back(
     if scaler.is_enabled() and values["scaler"]:  # empty if the run had no scaler before
         scaler.load_state_dict(values["scaler"])
     if len(tensors[_CPU_RANDOM]) == size:
-        torch.set_rng_state(tensors[_CPU_RANDOM][rank])
+        # A copy: torch 2.13 reads the state of a view past its end, and crashes.
+        torch.set_rng_state(tensors[_CPU_RANDOM][rank].clone())
     else:
         torch.manual_seed((setup.config.seed * 1_000_003 + checkpoint.step) * 65_537 + rank)
     cuda = tensors.get(_GPU_RANDOM)
     if cuda is not None and len(cuda) == size and setup.device.type == "cuda":
-        torch.cuda.set_rng_state(cuda[rank], setup.device)
+        torch.cuda.set_rng_state(cuda[rank].clone(), setup.device)
     counters: dict[str, Any] = values["counters"]
     return counters
 
