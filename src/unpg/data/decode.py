@@ -112,6 +112,8 @@ def _content(path: str | PathLike[str], name: str) -> bytes:
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise DataError(f"{name} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:  # a path from a list with a zero byte or half a character in it
+        raise DataError(f"{name!r} is no path: {error}.") from error
     if len(data) > _MAX_BYTES:
         raise DataError(f"{name} has more than {_MAX_BYTES:,} bytes; that is no face crop. Remove it.")
     return data

@@ -1,6 +1,5 @@
 """What a report is made from: the files of a training run, or of a model judged without one."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from unpg.errors import DataError
 from unpg.evaluate.diagnosis import load_diagnosis
 from unpg.evaluate.results import load_results
+from unpg.json_file import parse_json, read_json_object
 
 __all__ = ["SIMILARITY_SETS", "RunData", "load_run"]
 
@@ -106,11 +106,18 @@ def load_run(folder: str | os.PathLike[str], name: str | None = None) -> RunData
         scores={npz.stem: _arrays(npz) for npz in sorted((path / "scores").glob("*.npz"))},
         similarities=_similarities(similarities) if similarities.is_file() else None,
         diagnosis=load_diagnosis(path) if (path / "diagnosis.json").is_file() else None,
-        config=(path / "config.yaml").read_text(encoding="utf-8") if all(trained) else "",
+        config=_text(path / "config.yaml") if all(trained) else "",
         summary={**extra, **summary},
         faults=sum(1 for _ in _lines(faults)) if faults.is_file() else (0 if all(trained) else None),
         finished=bool(summary) or not any(trained),
     )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
 
 
 def settings(run: RunData) -> dict[str, Any]:
@@ -149,30 +156,19 @@ def _last(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
+    advice = "If it is the last line, the writer was stopped in it: delete the line."
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            try:
-                event = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{path}, line {number} is not JSON: {error.msg}. If it is the last line, the writer was stopped "
-                    "in it: delete the line."
-                ) from None
+            event = parse_json(line, f"{path}, line {number}", advice)
             if not isinstance(event, dict):
                 raise DataError(f"{path}, line {number} is not a JSON object.")
             yield event
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {error}. Write it again by ending the run with --resume.") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{path} must hold a JSON object; got {type(found).__name__}.")
-    return found
+    return read_json_object(path, "Write it again by ending the run with --resume.")
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:

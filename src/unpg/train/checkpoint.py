@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from unpg.embed.torch_file import read_torch
 from unpg.errors import ConfigError, DataError
 
 __all__ = ["latest_checkpoint", "load_checkpoint", "save_checkpoint"]
@@ -51,7 +52,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ConfigError: It has a format of another version.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_torch(path)
+    except DataError:
+        raise
     except Exception as error:  # torch.load raises many kinds, none of them documented
         raise DataError(f"{path} cannot be read as a checkpoint: {error}. Restore it, or start again.") from error
     if not isinstance(state, dict) or "format" not in state:

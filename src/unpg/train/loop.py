@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from unpg.config import from_dict, read_yaml, to_dict, write_yaml
+from unpg.config import from_yaml, to_dict, write_yaml
 from unpg.data import Batch, Loader
 from unpg.embed import Model
 from unpg.errors import ConfigError, UnpgError
@@ -326,7 +326,7 @@ def _resumed(config: TrainConfig, run: Path) -> dict[str, Any] | None:
     saved = run / "config.yaml"
     if not saved.exists():
         raise ConfigError(f"{run} holds no run to resume: it has no config.yaml. Leave --resume out to start one.")
-    before = to_dict(from_dict(TrainConfig, read_yaml(saved)))
+    before = to_dict(from_yaml(TrainConfig, saved))
     changed = _differences(before, to_dict(config))
     if changed:
         raise ConfigError(
