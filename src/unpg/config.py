@@ -16,7 +16,7 @@ import yaml
 
 from unpg.errors import ConfigError, UnpgError, did_you_mean, shown
 
-__all__ = ["from_dict", "from_yaml", "read_yaml", "to_dict", "write_yaml"]
+__all__ = ["from_dict", "from_yaml", "parse_yaml", "read_yaml", "to_dict", "write_yaml"]
 
 T = TypeVar("T")
 
@@ -185,16 +185,30 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: The file is missing, is not YAML (line and column are named), or holds no mapping.
     """
     try:
-        found = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """The mapping that ``text`` says; ``where`` names it in messages.
+
+    Raises:
+        ConfigError: It is not YAML (line and column are named), is nested too deeply, has aliases that make it far larger
+            than it is, or holds no mapping.
+    """
+    try:
+        found = yaml.load(text, Loader=_Loader)
     except RecursionError:
-        raise ConfigError(f"{path} cannot be read as YAML: it is nested too deeply.") from None
+        raise ConfigError(f"{where} cannot be read as YAML: it is nested too deeply.") from None
     # A tag or form that promises a number or date and holds another thing raises nearly anything.
-    except (OSError, yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {str(error)[:1000] or type(error).__name__}") from None
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise ConfigError(f"{where} cannot be read as YAML: {str(error)[:1000] or type(error).__name__}") from None
     if not isinstance(found, dict):
-        raise ConfigError(f"{path} must hold settings as `name: value`, got {type(found).__name__}.")
+        raise ConfigError(f"{where} must hold settings as `name: value`, got {type(found).__name__}.")
     return found
 
 

@@ -32,7 +32,7 @@ MEMORY = 1 << 30
 SECONDS = 10.0
 """Of processor time, for one input."""
 LONGEST = 20_000
-"""Characters of a message: nobody reads more, and a file must not choose how long it is."""
+"""Characters of a message beyond four times the file: one may quote a path or line, but not spell out what is nested."""
 TABLE = {reader.name: reader for reader in READERS}
 MEMORY_WORDS = ("can't allocate memory", "Unable to allocate", "bad_alloc", "malloc of size", "realloc of size")
 
@@ -60,12 +60,13 @@ def damaged(reader: Reader, sound: dict[str, bytes], number: int) -> tuple[str, 
     return target, data
 
 
-def judged(error: UnpgError, folder: Path) -> str:
+def judged(error: UnpgError, folder: Path, size: int) -> str:
     """What is wrong with one of our errors; empty if nothing."""
     message = str(error)
-    if str(folder) not in message:
+    # A list may name an absolute path, and the fault may be of that file.
+    if str(folder) not in message and "cannot be read" not in message:
         return f"the message names no file: {type(error).__name__}: {message[:300]}"
-    if len(message) > LONGEST:
+    if len(message) > LONGEST + 4 * size:
         return f"a message of {len(message)} characters: {message[:200]}"
     cause: BaseException | None = error
     while cause is not None:
@@ -75,7 +76,7 @@ def judged(error: UnpgError, folder: Path) -> str:
     return ""
 
 
-def attempt(reader: Reader, folder: Path) -> tuple[bool, str]:
+def attempt(reader: Reader, folder: Path, size: int = 0) -> tuple[bool, str]:
     """Read; whether it was refused, and what went wrong."""
     suppress_ours.seen = []
     begin = time.process_time()
@@ -88,7 +89,7 @@ def attempt(reader: Reader, folder: Path) -> tuple[bool, str]:
     seconds = time.process_time() - begin
     if seconds > SECONDS:
         return False, f"{seconds:.1f} s of processor time, more than {SECONDS}"
-    faults = list(filter(None, (judged(error, folder) for error in suppress_ours.seen)))
+    faults = list(filter(None, (judged(error, folder, size) for error in suppress_ours.seen)))
     return bool(suppress_ours.seen), faults[0] if faults else ""
 
 
@@ -161,7 +162,7 @@ class Session:
         file.unlink(missing_ok=True)
         file.write_bytes(data)
         try:
-            refused, fault = attempt(reader, self.folder)
+            refused, fault = attempt(reader, self.folder, len(data))
         finally:
             # A reader may have written beside or over the other files.
             for name, sound in self.sound.items():

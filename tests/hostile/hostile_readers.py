@@ -17,7 +17,7 @@ from hostile_mutations import TEXTS, repair_png, repair_tar
 from PIL import Image
 
 from unpg.audit.known import read_known
-from unpg.config import from_dict, read_yaml, to_dict
+from unpg.config import from_yaml, to_dict
 from unpg.data import bins, exclude, folder, ijb, kface, listed, mat5, megaface, pairs, rfw, tinyface
 from unpg.data.decode import decode
 from unpg.data.lmdb_set import LmdbSet, _open
@@ -61,6 +61,8 @@ class Reader:
     tokens: Sequence[bytes] = ()
     repair: Callable[[bytes], bytes] | None = None
     count: int = 2500
+    whole: bool = True
+    """False where even the file to begin from is refused, since a whole one takes megabytes."""
 
 
 # --- sound files -----------------------------------------------------------------------------------------------------
@@ -106,7 +108,7 @@ def pickles(folder: Path) -> None:
 
 
 def pairs_of_images(folder: Path) -> None:
-    for who in ("A", "B"):
+    for who in ("A", "B", "C"):
         for i in (1, 2):
             image_file(folder / "images" / who / f"{who}_{i:04d}.png", ord(who) + i)
 
@@ -387,10 +389,10 @@ def read_pickles(place: Path) -> None:
     for file in sorted(place.glob("*.pkl")):
         with suppress_ours():
             found = bins.parse_pickle(file.read_bytes(), str(file))
-            for value in found if isinstance(found, list | tuple) else [found]:
-                for one in value if isinstance(value, list | tuple) else [value]:
-                    with suppress_ours():
-                        bins.image_file(one, str(file))
+            images = found[0] if isinstance(found, tuple) and found else found
+            for image in images if isinstance(images, list) else [images]:
+                with suppress_ours():
+                    bins.image_file(image, str(file))
 
 
 def look_pairs(found: pairs.PairList) -> None:
@@ -462,7 +464,7 @@ def mbf_like(place: Path) -> None:
 
 
 def read_recipe(place: Path) -> None:
-    to_dict(from_dict(TrainConfig, read_yaml(place / "a.yaml")))
+    to_dict(from_yaml(TrainConfig, place / "a.yaml"))
 
 
 def read_run(place: Path) -> None:
@@ -571,7 +573,7 @@ READERS = (
     _image("BMP", 3000),
     _image("TIFF", 3000),
     _image("PPM", 2000),
-    Reader("recipe", recipe, read_recipe, ["a.yaml"], ["read_yaml"], YAML, count=3000),
+    Reader("recipe", recipe, read_recipe, ["a.yaml"], ["read_yaml", "from_yaml", "parse_yaml"], YAML, count=3000),
     Reader(
         "lfw",
         lfw_list,
@@ -681,7 +683,7 @@ READERS = (
         )
         for file, tokens in (("zip.pt", TORCH), ("nest.ckpt", TORCH), ("legacy.pth", TORCH), ("model.safetensors", TENSORS))
     ),
-    Reader("presets", mbf_like, read_presets, ["mbf.pt"], ["import_weights"], TORCH, count=800),
+    Reader("presets", mbf_like, read_presets, ["mbf.pt"], ["import_weights"], TORCH, count=800, whole=False),
     Reader("embeddings", embeddings_file, lambda place: Embeddings.load(place / "e.safetensors"), ["e.safetensors"], ["Embeddings.load", "read_tensors"], TENSORS, count=4000),
     Reader("checkpoint", run_folder, read_checkpoint, ["checkpoints/step-00000001.pt"], ["load_checkpoint"], TORCH),
     Reader(

@@ -231,7 +231,7 @@ def kface_pairs(file: AnyPath, root: AnyPath, *, condition: str | None = None, n
             or none of the images is there.
     """
     views = None if condition is None else _one(condition)
-    found = PairCollector(name or Path(file).stem, str(root))
+    found = PairCollector(name or Path(file).stem, file, root)
     for number, line in enumerate(read_lines(file), start=1):
         if not line.strip():
             continue

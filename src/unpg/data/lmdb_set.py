@@ -26,7 +26,7 @@ from unpg.data.decode import decode, first_size, require_size
 from unpg.data.dense_labels import dense_labels
 from unpg.data.image_set import set_digest
 from unpg.data.lmdb_pages import check_lmdb_pages
-from unpg.errors import ConfigError, DataError
+from unpg.errors import ConfigError, DataError, shown
 
 __all__ = ["LmdbSet"]
 
@@ -164,7 +164,7 @@ class LmdbSet:
         if isinstance(who, str) and who.isascii() and who.isdigit() and len(who) < 19:
             who = int(who)
         if isinstance(who, bool) or not isinstance(who, int | str) or who == "":
-            raise DataError(f"{self._said(key)}: expected a number or name as label, got {who!r:.80}.")
+            raise DataError(f"{self._said(key)}: expected a number or name as label, got {shown(who, 80)}.")
         return image, who
 
     def _pickled(self, key: bytes, value: bytes) -> tuple[bytes, Any]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from unpg.data.decode import decode, first_size, require_size
 from unpg.data.dense_labels import dense_labels
-from unpg.errors import DataError
+from unpg.errors import DataError, shown
 
 __all__ = ["TarMember", "TarSet", "tar_members"]
 
@@ -228,7 +228,7 @@ def _sample(
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-        raise DataError(f"{where}: expected a number or name, got {value!r:.80}.")
+        raise DataError(f"{where}: expected a number or name, got {shown(value, 80)}.")
     return images[0], value
 
 
