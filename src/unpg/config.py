@@ -197,8 +197,8 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """The mapping that ``text`` says; ``where`` names it in messages.
 
     Raises:
-        ConfigError: It is not YAML (line and column are named), is nested too deeply, has aliases that make it far larger
-            than it is, or holds no mapping.
+        ConfigError: It is not YAML (line and column are named), is nested too deeply, has aliases that make it far
+            larger than it is, or holds no mapping.
     """
     try:
         found = yaml.load(text, Loader=_Loader)

@@ -7,6 +7,7 @@ Every reply is a line of JSON: inputs read, how many of them were refused, what 
 """
 
 import base64
+import ctypes
 import faulthandler
 import json
 import mmap
@@ -18,6 +19,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,14 @@ import torch
 from hostile_mutations import integer_at, integer_ways, mutate
 from hostile_readers import READERS, Reader, suppress_ours
 
-from unpg.errors import UnpgError
+from unpg.errors import DataError, UnpgError
 
 MEMORY = 1 << 30
 """Bytes of address space that a reader may take beyond what the process has."""
-SECONDS = 10.0
+SECONDS = 5.0
 """Of processor time, for one input."""
 LONGEST = 20_000
-"""Characters of a message beyond four times the file: one may quote a path or line, but not spell out what is nested."""
+"""Characters of a message beyond four times the file: one may quote a line, but not spell out what is nested."""
 TABLE = {reader.name: reader for reader in READERS}
 MEMORY_WORDS = ("can't allocate memory", "Unable to allocate", "bad_alloc", "malloc of size", "realloc of size")
 
@@ -76,7 +78,7 @@ def judged(error: UnpgError, folder: Path, size: int) -> str:
     return ""
 
 
-def attempt(reader: Reader, folder: Path, size: int = 0) -> tuple[bool, str]:
+def attempt(reader: Reader, folder: Path, size: int = 0, limit: float = SECONDS) -> tuple[bool, str]:
     """Read; whether it was refused, and what went wrong."""
     suppress_ours.seen = []
     begin = time.process_time()
@@ -87,10 +89,43 @@ def attempt(reader: Reader, folder: Path, size: int = 0) -> tuple[bool, str]:
     except Exception:
         return False, "not one of our errors: " + "".join(traceback.format_exc().splitlines(keepends=True)[-14:])
     seconds = time.process_time() - begin
-    if seconds > SECONDS:
-        return False, f"{seconds:.1f} s of processor time, more than {SECONDS}"
+    if seconds > limit:
+        return False, f"{seconds:.1f} s of processor time, more than {limit}"
     faults = list(filter(None, (judged(error, folder, size) for error in suppress_ours.seen)))
     return bool(suppress_ours.seen), faults[0] if faults else ""
+
+
+def _nameless(place: Path) -> None:
+    raise DataError("wrong")
+
+
+def _laughs(place: Path) -> None:
+    raise DataError(f"{place}: {'ha' * LONGEST}")
+
+
+def _memory(place: Path) -> None:
+    try:
+        bytearray(4 * MEMORY)
+    except MemoryError as error:
+        raise DataError(f"{place} is broken.") from error
+
+
+def _slow(place: Path) -> None:
+    begin = time.process_time()
+    while time.process_time() - begin < 0.2:
+        pass
+
+
+FAULTS: dict[str, Callable[[Path], object]] = {
+    "crash": lambda place: ctypes.string_at(0),
+    "other": lambda place: {}["a"],
+    "nameless": _nameless,
+    "laughs": _laughs,
+    "memory": _memory,
+    "slow": _slow,
+    "hang": lambda place: time.sleep(60),
+}
+"""What a reader may do wrong, one each."""
 
 
 def limit_memory() -> None:
@@ -129,9 +164,24 @@ class Session:
         refused, fault = attempt(reader, self.folder)
         return {"refused": refused, "fault": fault, "said": [str(e)[:500] for e in suppress_ours.seen]}
 
+    def contents(self, name: str) -> dict[str, str]:
+        """The sound files to damage, in hexadecimal digits."""
+        self.open(name)
+        return {target: data.hex() for target, data in self.sound.items()}
+
+    def misbehave(self, name: str) -> dict[str, Any]:
+        """A reader with a known fault, to see that it is found."""
+        folder = self.root / name
+        fault = FAULTS[name]
+        TABLE[name] = Reader(name, lambda place: (place / "a").write_bytes(b""), lambda place: None, ["a"])
+        self.open(name)
+        wrong = Reader(name, TABLE[name].make, lambda place: fault(place), ["a"])
+        refused, said = attempt(wrong, folder, limit=0.1)
+        return {"refused": refused, "fault": said}
+
     def one(self, name: str, target: str, data: bytes) -> dict[str, Any]:
-        reader = self.open(name)
-        return self._read(reader, target, data)
+        reply = self._read(self.open(name), target, data)
+        return {**reply, "said": [str(error)[:500] for error in suppress_ours.seen]}
 
     def many(self, name: str, first: int, last: int) -> dict[str, Any]:
         reader = self.open(name)

@@ -11,7 +11,21 @@ TEXTS = [
     *(str(value).encode() for value in (*INTEGERS, 10**18, 10**19, 10**40)),
     b"9" * 5000,  # more digits than Python turns into a number
     *(b"nan", b"inf", b"-inf", b"1e999", b"1e308", b"1_0", b"0x10", b"\xd9\xa3", b"\xc2\xb2"),
-    *(b"", b"\0", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\r", b"\n", b"\n\n", b"\t", b",", b'"', b"\x1c", b"\x85"),
+    *(
+        b"",
+        b"\0",
+        b"\xff",
+        b"\xed\xa0\x80",
+        b"\xef\xbb\xbf",
+        b"\r",
+        b"\n",
+        b"\n\n",
+        b"\t",
+        b",",
+        b'"',
+        b"\x1c",
+        b"\x85",
+    ),
     *(b"..", b"../..", b"/", b"/etc/passwd", b"a" * 300, b"[" * 3000, b'{"a":' * 3000, b"\xe2\x80\xa8"),
 ]
 FORMS = "bhiq"

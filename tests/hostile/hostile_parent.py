@@ -15,7 +15,7 @@ HANG = 60.0
 """Seconds on the clock without the next input; the child's own bound, of processor time, is lower."""
 
 
-class Died(AssertionError):  # noqa: N818 - a finding, reported as a failed test
+class Died(AssertionError):
     """The reading process crashed or hung."""
 
 
@@ -49,7 +49,7 @@ class Child:
         line = process.stdout.readline()
         if not line:
             code = process.wait()
-            self.process = None
+            self.close()
             raise Died(f"{self._where(command)} ended the process ({code}). {self._said()}")
         reply: dict[str, Any] = json.loads(line)
         return reply
@@ -58,26 +58,27 @@ class Child:
         """End the process."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait()
+            self.process.communicate()  # closes the pipes
             self.process = None
 
     def _running(self) -> subprocess.Popen[str]:
         if self.process is None:
             self.folder.mkdir(exist_ok=True)
             (self.folder / "progress").write_bytes(struct.pack("<q", -1))
-            self.process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("hostile_child.py")), str(self.folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=open(self.folder / "stderr", "w"),  # noqa: SIM115 - the process has it until it ends
-                text=True,
-                env={
-                    **os.environ,
-                    "XDG_CACHE_HOME": str(self.folder / "cache"),
-                    "OMP_NUM_THREADS": "1",
-                    "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-                },
-            )
+            with open(self.folder / "stderr", "w") as said:
+                self.process = subprocess.Popen(
+                    [sys.executable, str(Path(__file__).with_name("hostile_child.py")), str(self.folder)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=said,
+                    text=True,
+                    env={
+                        **os.environ,
+                        "XDG_CACHE_HOME": str(self.folder / "cache"),
+                        "OMP_NUM_THREADS": "1",
+                        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+                    },
+                )
         return self.process
 
     def _number(self) -> int:

@@ -25,7 +25,6 @@ from unpg.data.open_source import open_source
 from unpg.data.parquet import ParquetSet
 from unpg.data.record_set import RecordSet, cache_folder
 from unpg.data.recordio import RecordFile, RecordWriter, pack
-from unpg.data.source import SOURCES
 from unpg.data.tar_set import TarSet
 from unpg.embed.embeddings import Embeddings
 from unpg.embed.model import Model
@@ -145,7 +144,7 @@ def csv_list(folder: Path) -> None:
 def image_lists(folder: Path) -> None:
     pairs_of_images(folder)
     (folder / "a.txt").write_text("# two people\nimages/A/A_0001.png\tA\nimages/B/B_0001.png B\n")
-    (folder / "a.csv").write_text("path,identity\nimages/A/A_0001.png,A\n\"images/B/B_0001.png\",B\n")
+    (folder / "a.csv").write_text('path,identity\nimages/A/A_0001.png,A\n"images/B/B_0001.png",B\n')
     (folder / "people.tsv").write_text("name\tother\nA\tx\n")
     (folder / "people.txt").write_text("# nobody else\nA\n")
 
@@ -208,7 +207,8 @@ def mat_file(path: Path, kind: str, names: Sequence[str], packed: bool) -> None:
     ]
     if packed:
         variables = [
-            (15).to_bytes(4, "little") + len(small).to_bytes(4, "little") + small for small in map(zlib.compress, variables)
+            (15).to_bytes(4, "little") + len(small).to_bytes(4, "little") + small
+            for small in map(zlib.compress, variables)
         ]
     path.write_bytes(b"MATLAB 5.0".ljust(124) + b"\x00\x01IM" + b"".join(variables))
 
@@ -347,7 +347,7 @@ def look(images: object) -> None:
     images.digest()
 
 
-class suppress_ours:  # noqa: N801 - reads as contextlib's
+class suppress_ours:
     """Like ``suppress``, but the error is judged all the same."""
 
     seen: list[UnpgError] = []  # noqa: RUF012
@@ -507,32 +507,101 @@ PICKLE = (
     *(b"B\xff\xff\xff\x7f", b"\x8e" + b"\xff" * 7 + b"\x7f", b"\x96" + b"\0\0\0\0\1\0\0\0", b"\x8d" + b"\xff" * 8),
     *(b"\x8b\xff\xff\xff\x7f", b"X\xff\xff\xff\xff", b"\x95" + b"\xff" * 7 + b"\x7f", b"I" + b"9" * 5000 + b"\n"),
     *(_DEEP, _LAUGHS, _LAUGHS + b"}h\x1dNs", _LAUGHS + b"\x85R", b"]\x94h\0a", b"2" * 50, b"}(", b"\x8f(", b"\x91"),
-    *(b"K\x01", b"N", b"\x88", b")", b"]", b"}", b"(", b"t", b"l", b"\x85", b"\x86", b"\x87", b"a", b"e", b"s", b"u", b"."),
+    *(
+        b"K\x01",
+        b"N",
+        b"\x88",
+        b")",
+        b"]",
+        b"}",
+        b"(",
+        b"t",
+        b"l",
+        b"\x85",
+        b"\x86",
+        b"\x87",
+        b"a",
+        b"e",
+        b"s",
+        b"u",
+        b".",
+    ),
     *(b"cnumpy\ndtype\nN\x85R", b"cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R", b"cbuiltins\ngetattr\n"),
 )
 TORCH = (
     *PICKLE,
     *(b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n", b"ctorch._utils\n_rebuild_parameter\n"),
     *(b"ctorch._utils\n_rebuild_sparse_tensor\n", b"ctorch._utils\n_rebuild_meta_tensor_no_storage\n", b"Ptext\n"),
-    *(b"PK\x01\x02", b"PK\x05\x06", b"PK\x03\x04", b"data.pkl", b"meta", b"cuda:0", b"K\0\x85", b"J\xff\xff\xff\x7f\x85"),
+    *(
+        b"PK\x01\x02",
+        b"PK\x05\x06",
+        b"PK\x03\x04",
+        b"data.pkl",
+        b"meta",
+        b"cuda:0",
+        b"K\0\x85",
+        b"J\xff\xff\xff\x7f\x85",
+    ),
 )
-_BILLION = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefghijklmnopqrstuvwxy", "bcdefghijklmnopqrstuvwxyz", strict=True))
-_MERGED = "a: &a {k: 1}\n" + "".join(f"{b}: &{b} {{<<: [*{a}, *{a}, *{a}]}}\n" for a, b in zip("abcdefghijklmnop", "bcdefghijklmnopq", strict=True))
+_BILLION = "a: &a [x, x]\n" + "".join(
+    f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefghijklmnopqrstuvwxy", "bcdefghijklmnopqrstuvwxyz", strict=True)
+)
+_MERGED = "a: &a {k: 1}\n" + "".join(
+    f"{b}: &{b} {{<<: [*{a}, *{a}, *{a}]}}\n" for a, b in zip("abcdefghijklmnop", "bcdefghijklmnopq", strict=True)
+)
 YAML = (
     *(b"!!python/object/apply:os.system ['true']", b"!!python/name:os.system", b"!!python/object/new:int [1]"),
     *(_BILLION.encode(), _MERGED.encode(), b"data: &x\n  kind: *x\n", b"&a [*a]", b"*nobody", b"<<: *a", b"<<: 3"),
     *(b"!!timestamp x", b"2001-13-45", b"2001-01-01T25:00:00", b"!!bool x", b"!!int x", b"!!float x", b"!!binary x"),
-    *(b"0x_", b"0b", b"1:99:99", b"9" * 5000, b".nan", b".inf", b"-.inf", b"1e400", b"~", b"? [a]\n: b\n", b"!!set {a}"),
+    *(
+        b"0x_",
+        b"0b",
+        b"1:99:99",
+        b"9" * 5000,
+        b".nan",
+        b".inf",
+        b"-.inf",
+        b"1e400",
+        b"~",
+        b"? [a]\n: b\n",
+        b"!!set {a}",
+    ),
     *(b"!!omap [1]", b"!!pairs [a: 1]", b"[" * 3000, b"{" * 3000, b"? " * 1500, b"- " * 1500, b"%YAML 9.9\n---\n"),
-    *(b"---\n", b"...\n", b"\t", b": ", b"- ", b"#", b"|\n", b">\n", b"'", b'"\\x', b'"\\ud800"', b"null", b"true", b"[]", b"{}"),
+    *(
+        b"---\n",
+        b"...\n",
+        b"\t",
+        b": ",
+        b"- ",
+        b"#",
+        b"|\n",
+        b">\n",
+        b"'",
+        b'"\\x',
+        b'"\\ud800"',
+        b"null",
+        b"true",
+        b"[]",
+        b"{}",
+    ),
 )
 TENSORS = (
     *(b'{"', b'"data_offsets":[0,0]', b'"data_offsets":[0,18446744073709551615]', b'"shape":[4294967296,4294967296]'),
     *(b'"shape":[]', b'"shape":[-1]', b'"dtype":"F64"', b'"dtype":"F8_E4M3"', b'"__metadata__":{}', b"[" * 5000),
     *(b"unpg.model", b'\\"dim\\": 1000000000', b'\\"input_size\\": [100000, 100000]', b'\\"dim\\": 1e308', b"NaN"),
-    *(b'\\"blocks\\": [1, 1, 1, 100000000]', b'\\"widths\\": [1, 1, 1, 1000000]', b'\\"kind\\": []', b"\\\"kind\\\": {}"),
+    *(b'\\"blocks\\": [1, 1, 1, 100000000]', b'\\"widths\\": [1, 1, 1, 1000000]', b'\\"kind\\": []', b'\\"kind\\": {}'),
 )
-_TAR = (b"././@PaxHeader", b"ustar\0", b"ustar  \0", b"L", b"x", b"g", b"2", b"30 size=99999999999999999999\n", b"\x80" + b"\xff" * 11)
+_TAR = (
+    b"././@PaxHeader",
+    b"ustar\0",
+    b"ustar  \0",
+    b"L",
+    b"x",
+    b"g",
+    b"2",
+    b"30 size=99999999999999999999\n",
+    b"\x80" + b"\xff" * 11,
+)
 
 # --- the table -------------------------------------------------------------------------------------------------------
 
@@ -548,7 +617,19 @@ def _image(form: str, count: int, repair: Callable[[bytes], bytes] | None = None
         ),
         ["a.img"],
         ["decode"],
-        tokens=(b"\xff\xd8\xff", b"\xff\xc0", b"IHDR", b"IDAT", b"iCCP", b"zTXt", b"VP8X", b"VP8L", b"BM", b"II*\0", b"P6\n"),
+        tokens=(
+            b"\xff\xd8\xff",
+            b"\xff\xc0",
+            b"IHDR",
+            b"IDAT",
+            b"iCCP",
+            b"zTXt",
+            b"VP8X",
+            b"VP8L",
+            b"BM",
+            b"II*\0",
+            b"P6\n",
+        ),
         repair=repair,
         count=count,
     )
@@ -566,7 +647,15 @@ READERS = (
         PICKLE,
         count=4000,
     ),
-    Reader("pickle", pickles, read_pickles, [f"{p}.pkl" for p in range(5)], ["parse_pickle", "image_file"], PICKLE, count=9000),
+    Reader(
+        "pickle",
+        pickles,
+        read_pickles,
+        [f"{p}.pkl" for p in range(5)],
+        ["parse_pickle", "image_file"],
+        PICKLE,
+        count=9000,
+    ),
     _image("PNG", 4000, repair_png),
     _image("JPEG", 4000),
     _image("WEBP", 4000),
@@ -586,10 +675,22 @@ READERS = (
         "cfp",
         cfp_lists,
         lambda place: look_pairs(pairs.cfp_pairs(place / "protocol", "FP")),
-        ["protocol/Pair_list_F.txt", "protocol/Pair_list_P.txt", "protocol/Split/FP/01/same.txt", "protocol/Split/FP/02/diff.txt"],
+        [
+            "protocol/Pair_list_F.txt",
+            "protocol/Pair_list_P.txt",
+            "protocol/Split/FP/01/same.txt",
+            "protocol/Split/FP/02/diff.txt",
+        ],
         ["cfp_pairs"],
     ),
-    Reader("csv-pairs", csv_list, lambda place: look_pairs(pairs.csv_pairs(place / "pairs.csv")), ["pairs.csv"], ["csv_pairs"], count=3000),
+    Reader(
+        "csv-pairs",
+        csv_list,
+        lambda place: look_pairs(pairs.csv_pairs(place / "pairs.csv")),
+        ["pairs.csv"],
+        ["csv_pairs"],
+        count=3000,
+    ),
     Reader(
         "lists",
         image_lists,
@@ -635,8 +736,24 @@ READERS = (
         "ijb",
         ijb_lists,
         read_ijb,
-        ["ijbc_face_tid_mid.txt", "ijbc_template_pair_label.txt", "ijbc_name_5pts_score.txt", "img.list", "ijbc_1N_gallery_G1.csv", "ijbc_1N_probe_mixed.csv"],
-        ["read_ijb", "read_template_images", "read_template_pairs", "read_face_points", "read_image_list", "read_template_subjects", "text_blocks", "count_lines"],
+        [
+            "ijbc_face_tid_mid.txt",
+            "ijbc_template_pair_label.txt",
+            "ijbc_name_5pts_score.txt",
+            "img.list",
+            "ijbc_1N_gallery_G1.csv",
+            "ijbc_1N_probe_mixed.csv",
+        ],
+        [
+            "read_ijb",
+            "read_template_images",
+            "read_template_pairs",
+            "read_face_points",
+            "read_image_list",
+            "read_template_subjects",
+            "text_blocks",
+            "count_lines",
+        ],
         count=4000,
     ),
     Reader(
@@ -656,17 +773,36 @@ READERS = (
         count=5000,
     ),
     *(
-        Reader(f"lmdb-{layout}", lmdb_folder(layout), read_lmdb, ["db/data.mdb"], ["LmdbSet"], PICKLE if layout == "pickle" else (), count=2500)
+        Reader(
+            f"lmdb-{layout}",
+            lmdb_folder(layout),
+            read_lmdb,
+            ["db/data.mdb"],
+            ["LmdbSet", "check_lmdb_pages"],
+            PICKLE if layout == "pickle" else (),
+            count=2500,
+        )
         for layout in ("pickle", "datum", "parts")
     ),
     *(
-        Reader(f"tar-{name}", tar_shard(form), lambda place: look(TarSet(place / "a.tar")), ["a.tar"], ["TarSet", "tar_members"], _TAR, repair_tar, count=3000)
+        Reader(
+            f"tar-{name}",
+            tar_shard(form),
+            lambda place: look(TarSet(place / "a.tar")),
+            ["a.tar"],
+            ["TarSet", "tar_members"],
+            _TAR,
+            repair_tar,
+            count=3000,
+        )
         for name, form in (("pax", tarfile.PAX_FORMAT), ("gnu", tarfile.GNU_FORMAT))
     ),
     Reader(
         "parquet",
         parquet_file,
-        lambda place: each(lambda: look(ParquetSet(place / "a.parquet")), lambda: look(ParquetSet(place / "b.parquet"))),
+        lambda place: each(
+            lambda: look(ParquetSet(place / "a.parquet")), lambda: look(ParquetSet(place / "b.parquet"))
+        ),
         ["a.parquet", "b.parquet"],
         ["ParquetSet"],
         count=3000,
@@ -681,20 +817,51 @@ READERS = (
             tokens,
             count=2000,
         )
-        for file, tokens in (("zip.pt", TORCH), ("nest.ckpt", TORCH), ("legacy.pth", TORCH), ("model.safetensors", TENSORS))
+        for file, tokens in (
+            ("zip.pt", TORCH),
+            ("nest.ckpt", TORCH),
+            ("legacy.pth", TORCH),
+            ("model.safetensors", TENSORS),
+        )
     ),
     Reader("presets", mbf_like, read_presets, ["mbf.pt"], ["import_weights"], TORCH, count=800, whole=False),
-    Reader("embeddings", embeddings_file, lambda place: Embeddings.load(place / "e.safetensors"), ["e.safetensors"], ["Embeddings.load", "read_tensors"], TENSORS, count=4000),
-    Reader("checkpoint", run_folder, read_checkpoint, ["checkpoints/step-00000001.pt"], ["load_checkpoint"], TORCH),
+    Reader(
+        "embeddings",
+        embeddings_file,
+        lambda place: Embeddings.load(place / "e.safetensors"),
+        ["e.safetensors"],
+        ["Embeddings.load", "read_tensors"],
+        TENSORS,
+        count=4000,
+    ),
+    Reader(
+        "checkpoint",
+        run_folder,
+        read_checkpoint,
+        ["checkpoints/step-00000001.pt"],
+        ["load_checkpoint", "read_torch"],
+        TORCH,
+    ),
     Reader(
         "run",
         run_folder,
         read_run,
-        ["results.json", "config.yaml", "metrics.jsonl", "summary.json", "faults.jsonl", "similarities.json", "diagnosis.json", "scores/toy.npz"],
+        [
+            "results.json",
+            "config.yaml",
+            "metrics.jsonl",
+            "summary.json",
+            "faults.jsonl",
+            "similarities.json",
+            "diagnosis.json",
+            "scores/toy.npz",
+        ],
         ["load_run", "load_results", "load_diagnosis"],
         (*YAML, *TEXTS, b"[" * 5000, b'{"a":' * 5000, b"NaN", b"null", b"9" * 5000),
         count=4000,
     ),
     Reader("log", run_folder, read_log, ["metrics.jsonl", "faults.jsonl"], ["MetricsLog", "write_faults"], count=1000),
-    Reader("known", known_list, lambda place: read_known(place / "known.tsv"), ["known.tsv"], ["read_known"], count=2000),
+    Reader(
+        "known", known_list, lambda place: read_known(place / "known.tsv"), ["known.tsv"], ["read_known"], count=2000
+    ),
 )

@@ -138,7 +138,7 @@ def lfw_pairs(pairs_file: AnyPath, images_root: AnyPath, *, ext: str = "jpg", na
     """
     lines = read_lines(pairs_file)
     header = lines[0].split() if lines else []
-    if not 1 <= len(header) <= 2 or not all(cell.isdecimal() for cell in header):
+    if not 1 <= len(header) <= 2 or not all(map(_is_count, header)):
         first = repr(lines[0]) if lines else "an empty file"
         raise DataError(f"{pairs_file}, line 1: expected '<folds> <pairs per half fold>', got {first}.")
     folds, half = (int(header[0]), int(header[1])) if len(header) == 2 else (1, int(header[0]))
@@ -157,7 +157,7 @@ def lfw_pairs(pairs_file: AnyPath, images_root: AnyPath, *, ext: str = "jpg", na
         same = place < half
         cells = line.split()
         whole = [cells[i] for i in ((1, 2) if same else (1, 3))] if len(cells) == (3 if same else 4) else []
-        if not whole or not all(cell.isdecimal() for cell in whole):
+        if not whole or not all(map(_is_count, whole)):
             form = "'<name> <i> <j>' (genuine)" if same else "'<name> <i> <other> <j>' (impostor)"
             raise DataError(f"{pairs_file}, line {number}: expected {form}, got {line!r}.")
         who = (cells[0], cells[0]) if same else (cells[0], cells[2])
@@ -342,6 +342,10 @@ def _cfp_images(file: Path, root: Path) -> dict[str, Path]:
             raise DataError(f"{file}, line {number}: the number {cells[0]} is given twice.")
         images[cells[0]] = root.joinpath(*inside)
     return images
+
+
+def _is_count(cell: str) -> bool:
+    return cell.isdecimal() and len(cell) < 10
 
 
 def _relative(files: list[str]) -> list[str]:

@@ -175,7 +175,7 @@ def tar_members(data: mmap.mmap | bytes, file: str, start: int = 0) -> Iterator[
         if len(block) < _BLOCK or not _sum_holds(block):
             raise DataError(f"{file}, byte {at}: no header of a tar archive. The file is broken or compressed.")
         size = _number(block[124:136], file, at + 124)
-        if "size" in pax and not pax["size"].isdecimal():
+        if "size" in pax and not (pax["size"].isdecimal() and len(pax["size"]) < 19):
             raise DataError(f"{file}, byte {head}: the size {pax['size'][:40]!r} in an extended header is no number.")
         size = int(pax["size"]) if "size" in pax else size
         begin = at + _BLOCK

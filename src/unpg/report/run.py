@@ -178,7 +178,9 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         with ZipFile(path) as archive:
             declared = sum(member.file_size for member in archive.infolist())
             if declared > _MOST_BYTES:
-                raise DataError(f"{path} would unpack to {declared:,} bytes, more than {_MOST_BYTES:,}. It is no such file.")
+                raise DataError(
+                    f"{path} would unpack to {declared:,} bytes, more than {_MOST_BYTES:,}. It is no such file."
+                )
             # numpy makes room for what an array's head says before it looks for the numbers.
             for member in archive.infolist():
                 with archive.open(member) as file:
@@ -215,6 +217,7 @@ def _similarities(path: Path) -> dict[str, Any]:
     for name, histogram in counts.items():
         if not isinstance(histogram, list) or len(histogram) != len(bins) - 1:
             raise DataError(
-                f"{path}: counts.{name} must be a list of {len(bins) - 1} numbers for {len(bins)} edges, got {shown(histogram)}."
+                f"{path}: counts.{name} must be a list of {len(bins) - 1} numbers for {len(bins)} edges, "
+                f"got {shown(histogram)}."
             )
     return found

@@ -16,9 +16,7 @@ def write_faults(run: Path, faults: Sequence[Fault]) -> int:
     """Bring ``faults.jsonl`` up to date and count it: a line for each replaced image, kept when a run is resumed."""
     path = run / "faults.jsonl"
     lines = path.read_bytes().split(b"\n") if path.exists() else []
-    before = [
-        _parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()
-    ]
+    before = [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
     known = {fault["sample_id"] for fault in before}
     new = [fault._asdict() for fault in faults if fault.sample_id not in known]
     if new:
