@@ -194,13 +194,13 @@ def _check_operations(data: bytes) -> None:
         ValueError: It is cut off, or a number is larger than the pickle has reason for.
     """
     for count, (operation, argument, place) in enumerate(pickletools.genops(data)):
-        name = operation.name
+        name, number = operation.name, argument if isinstance(argument, int) else 0
         if name in _HASHING:
             raise _RefusedError("a set or dictionary")
-        if name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > count:  # picklers number from 0 on
-            raise ValueError(f"byte {place}: place {argument} in a table of {count} values at most")
-        if name == "FRAME" and int(argument) > len(data) - place:
-            raise ValueError(f"byte {place}: a frame of {argument} bytes")
+        if name in ("PUT", "BINPUT", "LONG_BINPUT") and number > count:  # picklers number from 0 on
+            raise ValueError(f"byte {place}: place {number} in a table of {count} values at most")
+        if name == "FRAME" and number > len(data) - (place or 0):
+            raise ValueError(f"byte {place}: a frame of {number} bytes")
 
 
 class _Made:
