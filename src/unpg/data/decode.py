@@ -155,7 +155,7 @@ def _decode_any(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
         raise DataError(f"{name} is not an image of a known kind ({kinds}); it starts with {data[:8]!r}.") from error
     except Image.DecompressionBombError as error:  # Pillow looks at the head before we can
         raise DataError(
-            f"{name} would have more than the {max_pixels:,} pixels allowed: {error} Shrink or remove it."
+            f"{name} would have too many pixels, more than the {max_pixels:,} allowed: {error} Shrink or remove it."
         ) from error
     # Pillow's decoders raise nearly anything on hostile bytes; all of it means that the file is broken.
     except Exception as error:

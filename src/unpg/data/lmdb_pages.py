@@ -96,7 +96,9 @@ class _Walk:
         _, kind, depth, *_, root = _TREE.unpack_from(self.data, place + _META.size + _TREE.size)
         last, transaction = _TAIL.unpack_from(self.data, place + _META.size + 2 * _TREE.size)
         if not flags & _META_PAGE or (mark, version) != (_MARK, _VERSION):
-            raise self._broken(at, "no head of an LMDB of version 0.9 in this machine's byte order")
+            raise DataError(
+                f"{self.file} cannot be opened as LMDB: at byte {at} is no head of version 0.9, little-endian."
+            )
         if size not in (1 << power for power in range(9, 17)):
             raise self._broken(at, f"pages of {size} bytes")
         if kind:

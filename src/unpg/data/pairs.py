@@ -309,7 +309,7 @@ class PairCollector:
         """
         if not self.rows:
             if not self.left_out:
-                raise DataError(f"{self.name}: the list {self.source} has no pairs.")
+                raise DataError(f"{self.name}: the list has no pairs: {self.source}.")
             raise DataError(
                 f"{self.name}: none of its {len(self.left_out)} pairs has both files; "
                 f"{self.left_out[0].missing[0]} is the first missing. Images are sought in {self.root}."

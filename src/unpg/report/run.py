@@ -215,9 +215,10 @@ def _similarities(path: Path) -> dict[str, Any]:
     if not isinstance(bins, list) or not isinstance(counts, dict):
         raise DataError(f'{path} needs "bins" (a list of edges) and "counts" (histograms by name).')
     for name, histogram in counts.items():
-        if not isinstance(histogram, list) or len(histogram) != len(bins) - 1:
+        if not isinstance(histogram, list):
+            raise DataError(f"{path}: counts.{name} must be a list of numbers, got {shown(histogram)}.")
+        if len(histogram) != len(bins) - 1:
             raise DataError(
-                f"{path}: counts.{name} must be a list of {len(bins) - 1} numbers for {len(bins)} edges, "
-                f"got {shown(histogram)}."
+                f"{path}: counts.{name} has {len(histogram)} entries for {len(bins)} edges; needed are {len(bins) - 1}."
             )
     return found

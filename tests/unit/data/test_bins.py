@@ -196,7 +196,7 @@ def doubled(levels):
         (b"\x80\x04(" + doubled(50) + b"\x91.", "a set or dictionary"),
         # And to write it out for a message as much memory.
         (b"\x80\x04" + doubled(50) + b"h\x00h\x00\x86h\x00\x86.", r"b\.bin"),
-        (b"\x80\x04cnumpy\ndtype\n" + doubled(50) + b"\x85R.", "an array of type"),
+        (b"\x80\x04" + doubled(50) + b"cnumpy\ndtype\nh\x32\x85R.", "an array of type"),
         (b"\x80\x04I" + b"9" * 5000 + b"\n.", "no sound pickle"),
     ],
 )
@@ -209,7 +209,7 @@ def test_a_small_pickle_that_asks_for_much_is_refused_at_once(tmp_path, data, sa
 
 def test_an_answer_that_is_a_bomb_is_shown_in_short(tmp_path):
     image = b"C\x01x"
-    (tmp_path / "b.bin").write_bytes(b"\x80\x04]\x94(" + image + image + b"e](" + doubled(50) + b"e\x86.")
+    (tmp_path / "b.bin").write_bytes(b"\x80\x04" + doubled(50) + b"](" + image + image + b"e](h\x32e\x86.")
     with pytest.raises(DataError, match="answer 0 is .*expected True or False") as caught:
         read_bin(tmp_path / "b.bin")
     assert len(str(caught.value)) < 1000

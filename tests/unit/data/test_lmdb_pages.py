@@ -60,7 +60,7 @@ def leaf_of(data):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda d: put(d, head(d) + 16, "<I", 1), "no head of an LMDB"),
+        (lambda d: put(d, head(d) + 16, "<I", 1), "no head of version 0.9"),
         (lambda d: put(d, head(d) + 16 + 24, "<I", 3), "pages of 3 bytes"),
         (lambda d: put(d, head(d) + 16 + 24 + 48 + 4, "<H", 4), "several values a key"),
         (lambda d: put(d, head(d) + 16 + 24 + 96, "<Q", 1 << 40), "is cut off at byte"),
@@ -87,14 +87,15 @@ def test_a_page_that_lies_is_named(tmp_path, change, said):
     data = bytearray(made(tmp_path / "a.mdb").read_bytes())
     change(data)
     (tmp_path / "b.mdb").write_bytes(data)
-    with pytest.raises(DataError, match=rf"b\.mdb.*byte [0-9]+.*({said})"):
+    with pytest.raises(DataError, match=rf"b\.mdb.*({said})") as caught:
         check_lmdb_pages(tmp_path / "b.mdb")
+    assert "byte " in str(caught.value)
 
 
 def test_no_file_an_empty_one_and_a_short_one(tmp_path):
     with pytest.raises(DataError, match="gone cannot be opened"):
         check_lmdb_pages(tmp_path / "gone")
-    for size, said in ((0, "empty"), (10, "inside its head"), (5000, "inside its head")):
+    for size, said in ((0, "empty"), (10, "inside its head"), (5000, "is cut off at byte 5000")):
         (tmp_path / "c").write_bytes(made(tmp_path / "a.mdb").read_bytes()[:size])
         with pytest.raises(DataError, match=said):
             check_lmdb_pages(tmp_path / "c")

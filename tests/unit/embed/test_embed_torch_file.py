@@ -77,8 +77,12 @@ def test_a_tensor_that_repeats_its_bytes_is_refused(tmp_path):
 
 
 def test_sparse_tensors_are_refused(tmp_path):
-    value = torch.sparse_coo_tensor(torch.zeros(1, 1, dtype=torch.long), torch.ones(1), (1 << 40,))
-    with pytest.raises(DataError, match="expected dense tensors"):
+    with torch.sparse.check_sparse_tensor_invariants(enable=True):
+        value = torch.sparse_coo_tensor(torch.zeros(1, 1, dtype=torch.long), torch.ones(1), (1 << 40,))
+    with (
+        torch.sparse.check_sparse_tensor_invariants(enable=True),
+        pytest.raises(DataError, match="expected dense tensors"),
+    ):
         read_torch(saved(tmp_path / "a.pt", [value]))
 
 
