@@ -67,7 +67,7 @@ def test_the_long_test_is_long_enough():
 def test_a_hundred_thousand_damaged_files(child, name):
     count = TABLE[name].count
     reply = child.ask(do="many", name=name, first=0, last=count)
-    print(f"{name}: {reply['inputs']} inputs, {reply['refused']} refused, {reply['seconds']:.1f} s")
+    print(f"{name}: {reply['inputs']} inputs, {reply['refused']} refused, {reply['seconds']:.1f} s of processor time")
     assert not reply["found"], reply["found"][:5]
     assert reply["inputs"] == count
     # A loop that damages nothing, or that no file survives, tests nothing.
