@@ -5,6 +5,7 @@ Axes: n images.
 
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -233,7 +234,10 @@ def _listed_images(
     path: Path, file: RecordFile, keys: NDArray[np.int64], offsets: NDArray[np.int64], ranges: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
     """Places of the image records in insightface's layout."""
-    declared = int(file.record(int(offsets[0])).labels[0])
+    said = file.record(int(offsets[0])).labels[0]
+    if not math.isfinite(said):
+        raise DataError(f"{path}, byte {offsets[0]}: record 0 says that {said} is the first key without an image.")
+    declared = int(said)
     after = np.flatnonzero(ranges[1:]) + 1
     first = int(keys[after[0]]) if len(after) else int(keys[-1]) + 1
     # float32 holds whole numbers up to 2**24; beyond, record 0 is off by some, but the records themselves are not.

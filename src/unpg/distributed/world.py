@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import torch
 from torch import distributed
+from torch.distributed.rendezvous import rendezvous
 
 from unpg.errors import ConfigError
 
@@ -91,7 +92,12 @@ class World:
         own = not distributed.is_initialized()
         if own:
             backend = "nccl" if torch.device(device).type == "cuda" else "gloo"
-            distributed.init_process_group(backend, timeout=timedelta(seconds=timeout))
+            within = timedelta(seconds=timeout)
+            store, _, _ = next(rendezvous("env://", timeout=within))
+            # torchrun with a fixed master port starts again with the store of the processes that died: without a name
+            # of its own, the new group would look for them.
+            store = distributed.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
+            distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=within)
         try:
             yield cls(rank, size, distributed.group.WORLD, local)
         finally:

@@ -4,11 +4,13 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from unpg.data import Fault, ImageSet
-from unpg.errors import DataError, UnpgError
+from unpg.errors import DataError, UnpgError, shown
+from unpg.json_file import parse_json
 from unpg.train.config import TrainConfig
 
 __all__ = ["TrainingError", "changed_on_disk", "explained", "write_faults"]
@@ -23,7 +25,8 @@ class TrainingError(UnpgError):
 def write_faults(run: Path, faults: Sequence[Fault]) -> int:
     """Bring ``faults.jsonl`` up to date and count it: a line for each replaced image, kept when a run is resumed."""
     path = run / "faults.jsonl"
-    before = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    before = [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
     known = {fault["sample_id"] for fault in before}
     new = [fault._asdict() for fault in faults if fault.sample_id not in known]
     if new:
@@ -87,3 +90,10 @@ def _advice(config: TrainConfig) -> str:
         f"Less memory is needed with {', '.join(same)}, which may change in a run; or, as a new run, with "
         f"{' or '.join(other)}."
     )
+
+
+def _parsed(line: bytes, where: str) -> dict[str, Any]:
+    fault = parse_json(line, where, "Delete the line.")
+    if not isinstance(fault, dict) or not isinstance(fault.get("sample_id"), int):
+        raise DataError(f'{where}: expected an object with a whole number "sample_id", got {shown(fault)}. Delete it.')
+    return fault

@@ -33,12 +33,13 @@ class MetricsLog:
         path = run / "metrics.jsonl"
         kept = []
         if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     event = json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # the line during which an earlier process was killed
-                if event.get("step", 0) <= keep_until:
+                    keep = event.get("step", 0) <= keep_until
+                except (ValueError, RecursionError, AttributeError, TypeError):
+                    continue  # the line during which an earlier process was killed, or no line of ours
+                if keep:
                     kept.append(line + "\n")
         partial = path.with_suffix(".partial")
         partial.write_text("".join(kept), encoding="utf-8")

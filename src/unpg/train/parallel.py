@@ -88,11 +88,12 @@ def over_processes(backbone: nn.Module, world: World, *, same_buffers: bool) -> 
     if world.alone or not any(p.requires_grad for p in backbone.parameters()):
         return backbone
     device = next(backbone.parameters()).device
+    buffers: dict[str, Any] = {_SYNC_BUFFERS: not same_buffers}
     parallel = DistributedDataParallel(
         backbone,
         device_ids=[device] if device.type == "cuda" else None,
         process_group=world.group,
-        **{_SYNC_BUFFERS: not same_buffers},
+        **buffers,
     )
     parallel.register_comm_hook(world, _added_up)
     return parallel

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from unpg.config import from_dict, read_yaml, to_dict
+from unpg.config import from_yaml, to_dict
 from unpg.data import ImageSet
 from unpg.errors import ConfigError, DataError
 from unpg.train.checkpoint import (
@@ -51,7 +51,7 @@ def require_same_settings(config: TrainConfig, run: Path) -> None:
     saved = run / "config.yaml"
     if not saved.exists():
         raise ConfigError(f"{run} holds no run to resume: it has no config.yaml. Leave --resume out to start one.")
-    before = to_dict(from_dict(TrainConfig, read_yaml(saved)))
+    before = to_dict(from_yaml(TrainConfig, saved))
     changed = _differences(before, to_dict(config))
     if changed:
         raise ConfigError(

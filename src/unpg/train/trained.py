@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from unpg.config import from_dict, read_yaml
+from unpg.config import from_yaml
 from unpg.errors import DataError
 from unpg.train.checkpoint import latest_checkpoint, load_checkpoint
 from unpg.train.config import EvaluationConfig, TrainConfig
@@ -37,7 +37,7 @@ def open_trained(run: Path, *, benchmarks: Sequence[str] = (), device: str = "au
             f"{run} has no {'config.yaml' if newest else 'checkpoint'}; class weights are in checkpoints alone. Give a "
             f"run folder of `unpg train`; for a model alone give its model.safetensors with --benchmark or --data."
         )
-    config = from_dict(TrainConfig, read_yaml(saved))
+    config = from_yaml(TrainConfig, saved)
     # Test sets of the run may be absent here, and threads are this process's affair.
     wanted = EvaluationConfig(benchmarks=tuple(benchmarks))
     setup = prepare(dataclasses.replace(config, evaluation=wanted, device=device, threads=None))
