@@ -368,7 +368,7 @@ def test_an_optimizer_goes_on(kind):
     step(net, optimizer)
     plain, tensors = flatten(named_optimizer(optimizer, {"net": net}), "optimizer")
     weights = {k: v.clone() for k, v in net.state_dict().items()}
-    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    tensors = {n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}  # as from a file
     step(net, optimizer)
     other, again = build()
     other.load_state_dict(weights)
