@@ -22,6 +22,11 @@ from unpg.errors import ConfigError, DataError, UnpgError
 lmdb = pytest.importorskip("lmdb")
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 def png(value, size=(8, 8)):
     file = io.BytesIO()
     Image.new("RGB", size[::-1], (value, 0, 0)).save(file, "PNG")
@@ -167,7 +172,7 @@ def test_without_lmdb_the_extra_is_named(tmp_path, monkeypatch):
 def _first_pixel(data, i, out):
     pixel = int(data.read(i)[0, 0, 0])
     # What a fork inherits is not to be used; the process must have opened the file itself.
-    out.put((pixel, [process for process, _ in _open.values()][-1] == os.getpid()))
+    out.put((pixel, [process for process, *_ in _open.values()][-1] == os.getpid()))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -183,8 +188,7 @@ def test_worker_processes_read_too(tmp_path, method):
     assert data.read(5)[0, 0, 0] == 5
 
 
-def test_a_recipe_and_the_command_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_a_recipe_and_the_command_line(tmp_path, capsys):
     path = str(write(tmp_path / "db", pickled()))
     check(SOURCES.build("lmdb", {"path": path}))
     assert main(["data", "info", path]) == 0

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from unpg.data import ImageSet, Loader, SequentialSampler, SizeError
-from unpg.data.record_set import RecordSet, cache_folder
+from unpg.data.index_cache import cache_folder
+from unpg.data.record_set import RecordSet
 from unpg.data.recordio import RecordFile, RecordWriter, pack, read_index, unpack
 from unpg.errors import DataError
 

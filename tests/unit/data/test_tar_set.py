@@ -21,6 +21,11 @@ from unpg.errors import DataError, UnpgError
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 def jpg(value, size=(8, 8)):
     file = io.BytesIO()
     Image.new("RGB", size[::-1], (value, 0, 0)).save(file, "PNG")
@@ -179,8 +184,7 @@ def test_any_change_is_read_or_our_error(tmp_path_factory, junk, place, form):
         TarSet(base / "fuzz.tar")
 
 
-def test_the_command_line_works_on_shards(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_the_command_line_works_on_shards(tmp_path, capsys):
     shard = str(write(tmp_path / "a.tar", [*SAMPLES, ("b.jpg", b"broken"), ("b.cls", b"3")]))
     assert main(["data", "info", shard]) == 0
     assert "4 images of 2 identities" in capsys.readouterr().out
