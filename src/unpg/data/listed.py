@@ -1,6 +1,7 @@
 """Image sets that a text file lists: lines of path and identity, or a table with commas."""
 
 import csv
+import io
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -109,7 +110,8 @@ def csv_set(
         DataError: No such column, a line with another number of cells or an empty one (with its number), a path
             is given twice, or nothing is listed.
     """
-    table = csv.reader(_text(file).splitlines())
+    # Split by the reader: a quoted cell may hold line ends, and spaces belong to their cell.
+    table = csv.reader(io.StringIO(_text(file), newline=""))
     header = next(table, [])
     for column in (path_column, identity_column):
         if column not in header:
@@ -123,7 +125,7 @@ def csv_set(
             raise DataError(
                 f"{file}, line {table.line_num}: expected {len(header)} cells with a path and an identity, got {cells}."
             )
-        rows.append((table.line_num, cells[at[0]].strip(), cells[at[1]].strip()))
+        rows.append((table.line_num, cells[at[0]], cells[at[1]]))
     return _listed(file, root, rows)
 
 
@@ -139,6 +141,7 @@ def _listed(file: AnyPath, root: AnyPath | None, rows: list[tuple[int, str, str]
 
 def _text(file: AnyPath) -> str:
     try:
-        return Path(file).read_text(encoding="utf-8-sig")
+        with open(file, encoding="utf-8-sig", newline="") as opened:
+            return opened.read()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The list {file} cannot be read: {error}.") from error

@@ -29,7 +29,7 @@ from unpg.data.index_cache import Index, index_key, load_index, save_index
 from unpg.data.names_file import names_for, parse_names
 from unpg.errors import ConfigError, DataError
 
-__all__ = ["NAMES_KEY", "LmdbSet"]
+__all__ = ["NAMES_KEY", "LmdbSet", "require_pages"]
 
 NAMES_KEY = b"__identities__"
 
@@ -267,18 +267,29 @@ def _environment(path: str, state: str) -> Any:
         del _open[real]
     file = _file(path)
     try:
-        size = file.stat().st_size
         opened = lmdb.open(
             real, subdir=Path(path).is_dir(), readonly=True, create=False, lock=False, readahead=False, meminit=False
         )
     except (OSError, lmdb.Error) as error:
         raise DataError(f"{path} cannot be opened as LMDB: {error}.") from error
-    needed = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
-    if size < needed:
+    try:
+        require_pages(opened, file)
+    except DataError:
         opened.close()
-        raise DataError(f"{file} is cut off at byte {size}: its pages end at byte {needed}. Fetch it again.")
+        raise
     _open[real] = os.getpid(), state, opened
     return opened
+
+
+def require_pages(opened: Any, file: Path) -> None:
+    """Raise unless ``file`` has all pages that the database ``opened`` counts; to touch one beyond ends the process.
+
+    Raises:
+        DataError: It is cut off. Names the byte.
+    """
+    size, needed = file.stat().st_size, (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
+    if size < needed:
+        raise DataError(f"{file} is cut off at byte {size}: its pages end at byte {needed}. Fetch it again.")
 
 
 def _protobuf(data: bytes, name: str) -> dict[int, int | bytes]:

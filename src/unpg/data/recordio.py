@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from unpg.errors import DataError
 
-__all__ = ["Heads", "Record", "RecordFile", "RecordWriter", "pack", "read_index", "unpack"]
+__all__ = ["Heads", "Record", "RecordFile", "RecordWriter", "frame", "pack", "read_index", "unpack"]
 
 MAGIC = 0xCED7230A
 MAX_PART = (1 << 29) - 1
@@ -308,13 +308,7 @@ class RecordWriter:
             raise DataError(f"{self.path}: the key {key} is given twice; each record needs its own.")
         self._keys.add(key)
         begin = self._rec.tell()
-        pieces = _split_at_magic(payload)
-        for i, piece in enumerate(pieces):
-            if len(piece) > MAX_PART:
-                raise DataError(f"{self.path}: record {key} has a part of {len(piece)} bytes, more than {MAX_PART}.")
-            kind = 0 if len(pieces) == 1 else 1 if i == 0 else 3 if i == len(pieces) - 1 else 2
-            self._rec.write(_PART.pack(MAGIC, kind << 29 | len(piece)))
-            self._rec.write(piece + bytes(-len(piece) % 4))
+        self._rec.write(frame(payload, f"{self.path}: record {key}"))
         self._idx.write(f"{key}\t{begin}\n".encode())
         return begin
 
@@ -376,6 +370,22 @@ def _blamed(path: str | PathLike[str], data: bytes) -> DataError:
         f"{path}, line {number}: expected '<key> <tab> <byte offset>', got {line[:80]!r}. "
         "Delete the file to have it rebuilt by scanning."
     )
+
+
+def frame(payload: bytes, name: str) -> bytes:
+    """A record as it stands in the file: ``payload`` cut into parts, each with its head and padding.
+
+    Raises:
+        DataError: A part of 512 MiB or more. Begins with ``name``.
+    """
+    pieces = _split_at_magic(payload)
+    framed = bytearray()
+    for i, piece in enumerate(pieces):
+        if len(piece) > MAX_PART:
+            raise DataError(f"{name} has a part of {len(piece)} bytes, more than {MAX_PART}.")
+        kind = 0 if len(pieces) == 1 else 1 if i == 0 else 3 if i == len(pieces) - 1 else 2
+        framed += _PART.pack(MAGIC, kind << 29 | len(piece)) + piece + bytes(-len(piece) % 4)
+    return bytes(framed)
 
 
 def _split_at_magic(payload: bytes) -> list[bytes]:
