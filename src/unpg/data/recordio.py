@@ -12,6 +12,7 @@ import mmap
 import os
 import re
 import struct
+from array import array
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -34,6 +35,7 @@ _HEADER = struct.Struct("<IfQQ")
 _PART = struct.Struct("<II")
 # At most 18 digits, which int64 holds; possessive, for backtracking through millions of lines takes gigabytes.
 _INDEX_LINES = re.compile(rb"(?:[0-9]{1,18}+\t[0-9]{1,18}+\r?+\n)*+(?:[0-9]{1,18}+\t[0-9]{1,18}+)?+")
+_INDEX_BLOCK = 1 << 25  # bytes of an index read at once
 _CHUNK = 1 << 18  # records whose heads are gathered at once: bounds the memory
 
 
@@ -143,7 +145,7 @@ class RecordFile:
         Raises:
             DataError: A record is broken or cut off. Names the byte.
         """
-        offsets, at = [], 0
+        offsets, at = array("q"), 0
         while at < self.size:
             offsets.append(at)
             at = self.end(at)
@@ -342,32 +344,49 @@ def read_index(path: str | PathLike[str]) -> tuple[NDArray[np.int64], NDArray[np
     Raises:
         DataError: A line is not ``<key> <tab> <offset>`` (with its number), or a key is given twice.
     """
+    found, line, rest = [np.zeros(0, dtype=np.int64)], 1, b""
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            # Millions of lines in seconds: block by block, each one parse of all numbers once they are known to be sound.
+            while block := file.read(_INDEX_BLOCK):
+                block = rest + block
+                end = block.rfind(b"\n") + 1
+                rest = block[end:]
+                found.append(_index_numbers(path, block[:end], line))
+                line += block.count(b"\n", 0, end)
+                if len(rest) > _INDEX_BLOCK:
+                    raise _blamed(path, rest, line)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if not _INDEX_LINES.fullmatch(data):
-        raise _blamed(path, data)
-    # Millions of lines in seconds: one parse of all numbers, now that the lines are known to be sound.
-    numbers = np.fromstring(data.decode("ascii"), dtype=np.int64, sep=" ")
+    found.append(_index_numbers(path, rest, line))
+    numbers = np.concatenate(found)
+    del found
     keys, offsets = numbers[0::2], numbers[1::2]
-    order = np.argsort(keys, kind="stable")
-    keys, offsets = keys[order], offsets[order]
+    if (keys[1:] < keys[:-1]).any():
+        order = np.argsort(keys, kind="stable")
+        keys, offsets = keys[order], offsets[order]
     twice = np.flatnonzero(keys[1:] == keys[:-1])
     if len(twice):
         raise DataError(f"{path}: the key {keys[twice[0]]} is given twice. Delete the file to have it rebuilt.")
     return keys, offsets
 
 
-def _blamed(path: str | PathLike[str], data: bytes) -> DataError:
+def _index_numbers(path: str | PathLike[str], data: bytes, line: int) -> NDArray[np.int64]:
+    """Keys and offsets in turn from whole lines, of which the first is line ``line`` of the file."""
+    if not _INDEX_LINES.fullmatch(data):
+        raise _blamed(path, data, line)
+    return np.fromstring(data.decode("ascii"), dtype=np.int64, sep=" ")
+
+
+def _blamed(path: str | PathLike[str], data: bytes, line: int) -> DataError:
     """The error that names the first line that is no index line."""
-    number, line = next(
-        (number, line)
-        for number, line in enumerate(data.split(b"\n"), start=1)
-        if not _INDEX_LINES.fullmatch(line + b"\n")
+    number, text = next(
+        (number, text)
+        for number, text in enumerate(data.split(b"\n"), start=line)
+        if not _INDEX_LINES.fullmatch(text + b"\n")
     )
     return DataError(
-        f"{path}, line {number}: expected '<key> <tab> <byte offset>', got {line[:80]!r}. "
+        f"{path}, line {number}: expected '<key> <tab> <byte offset>', got {text[:80]!r}. "
         "Delete the file to have it rebuilt by scanning."
     )
 
