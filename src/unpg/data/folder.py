@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unpg.data.decode import SUFFIXES, decode, first_size, require_size
+from unpg.data.decode import SUFFIXES, decode, decode_sized, file_content, first_size
 from unpg.data.exclude import read_identity_list
 from unpg.data.image_set import set_digest
 from unpg.data.names_file import NAMES_FILE, read_folder_names
@@ -88,6 +88,8 @@ class FolderSet:
         self.skipped.sort()
         removed, self.not_found = _exclusions(self._roots, found, exclude, allow_missing)
 
+        # To build a Path for each reading takes longer than to open the file.
+        self._prefixes = [str(root.path / "x")[:-1] for root in self._roots]
         joined = len(self._roots) > 1
         self.identities: list[str] = []
         self.excluded: list[str] = []
@@ -118,7 +120,7 @@ class FolderSet:
     def name(self, i: int) -> str:
         """The path of image ``i``."""
         r, file = self._files[i]
-        return str(self._roots[r].path / file)
+        return self._prefixes[r] + (file if os.sep == "/" else file.replace("/", os.sep))
 
     def inside(self, i: int) -> str:
         """The path of image ``i`` in its identity's folder, with forward slashes."""
@@ -132,7 +134,12 @@ class FolderSet:
             SizeError: It is not of the size of the set's first image.
         """
         path = self.name(i)
-        return require_size(decode(path), self.image_size, path, self._like)
+        return decode_sized(file_content(path, path), self.image_size, lambda: path, self._like)
+
+    def read_into(self, i: int, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Image ``i`` in ``out`` (h, w, 3), which is returned. Raises as :meth:`read`."""
+        path = self.name(i)
+        return decode_sized(file_content(path, path), self.image_size, lambda: path, self._like, out)
 
     def digest(self) -> str:
         """From paths inside the roots, labels and file sizes, not from where the roots lie.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unpg.data.decode import decode, first_size, require_size
+from unpg.data.decode import decode, decode_sized, file_content, first_size
 from unpg.data.folder import file_size
 from unpg.data.image_set import set_digest
 from unpg.errors import DataError, did_you_mean
@@ -66,7 +66,8 @@ class ListedSet:
             DataError: It cannot be read.
             SizeError: It is not of the size of the set's first readable image.
         """
-        return require_size(decode(self.name(i)), self.image_size, self.name(i), self._like)
+        path = self.name(i)
+        return decode_sized(file_content(path, path), self.image_size, lambda: path, self._like)
 
     def digest(self) -> str:
         """From the paths as listed, identities and file sizes."""

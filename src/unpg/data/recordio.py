@@ -109,6 +109,7 @@ class RecordFile:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
+        self._said = str(path)
         self._map = self._mapped()
 
     @property
@@ -157,7 +158,7 @@ class RecordFile:
         Raises:
             DataError: An offset at which no record begins, a record that no offset names, or one cut off.
         """
-        ordered = np.sort(offsets)
+        ordered = offsets if (offsets[1:] >= offsets[:-1]).all() else np.sort(offsets)
         advice = f"{source} is not the index of this file, or is cut off. Delete it to have it rebuilt by scanning."
         at = 0
         for start in range(0, len(ordered), _CHUNK):
@@ -220,7 +221,7 @@ class RecordFile:
         Raises:
             DataError: There is none. Names the byte.
         """
-        return unpack(self.payload(offset), f"{self.path}, byte {offset}: the record")
+        return unpack(self.payload(offset), f"{self._said}, byte {offset}: the record")
 
     def _gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
         """(n, width) the bytes from each offset on; zeros beyond the end of the file."""
@@ -271,6 +272,7 @@ class RecordFile:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.path = state["path"]
+        self._said = str(self.path)
         self._map = self._mapped()
         if self.size != state["size"]:
             raise DataError(f"{self.path} had {state['size']} bytes when it was opened, now {self.size}. Start anew.")
@@ -347,7 +349,7 @@ def read_index(path: str | PathLike[str]) -> tuple[NDArray[np.int64], NDArray[np
     found, line, rest = [np.zeros(0, dtype=np.int64)], 1, b""
     try:
         with open(path, "rb") as file:
-            # Millions of lines in seconds: block by block, each one parse of all numbers once they are known to be sound.
+            # Millions of lines in seconds: one parse of all numbers of a block, once its lines are known to be sound.
             while block := file.read(_INDEX_BLOCK):
                 block = rest + block
                 end = block.rfind(b"\n") + 1

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unpg.data.decode import decode, first_size, require_size
+from unpg.data.decode import decode, decode_sized, first_size
 from unpg.data.dense_labels import dense_labels
 from unpg.data.index_cache import Index, index_key, load_index, save_index
 from unpg.data.names_file import NAMES_FILE, names_for, read_names
@@ -110,7 +110,11 @@ class TarSet:
             DataError: It cannot be read.
             SizeError: It is not of the size of the set's first readable image.
         """
-        return require_size(self._decoded(i), self.image_size, self._described(i), self._like)
+        return decode_sized(self.content(i), self.image_size, lambda: self._described(i), self._like)
+
+    def read_into(self, i: int, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Image ``i`` in ``out`` (h, w, 3), which is returned. Raises as :meth:`read`."""
+        return decode_sized(self.content(i), self.image_size, lambda: self._described(i), self._like, out)
 
     def digest(self) -> str:
         """From places and sizes in the shards, labels and identities, not from where the shards lie."""
