@@ -356,7 +356,7 @@ def read_index(path: str | PathLike[str]) -> tuple[NDArray[np.int64], NDArray[np
                 rest = block[end:]
                 found.append(_index_numbers(path, block[:end], line))
                 line += block.count(b"\n", 0, end)
-                if len(rest) > _INDEX_BLOCK:
+                if len(rest) > max(_INDEX_BLOCK, 64):  # no line is so long
                     raise _blamed(path, rest, line)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
