@@ -97,21 +97,24 @@ def compare(image_set: ImageSet, rounds: int) -> dict:
 
 
 class TimedLoader(Loader):
-    """Ends after some steps, and keeps how long each batch was waited for and worked with."""
+    """Ends after some steps, and keeps how long each batch was waited for and worked with: processor, wall seconds."""
 
     steps = 0
-    waits: ClassVar[list[float]] = []
-    works: ClassVar[list[float]] = []
+    waits: ClassVar[list[tuple[float, float]]] = []
+    works: ClassVar[list[tuple[float, float]]] = []
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         feed = super().epoch(epoch, start_step)
+        if self.waits:  # after training, batches are drawn for a picture
+            yield from feed
+            return
         for _ in range(self.steps):
-            began = time.perf_counter()
+            cpu, wall = time.process_time(), time.perf_counter()
             batch = next(feed)
-            ready = time.perf_counter()
+            self.waits.append((time.process_time() - cpu, time.perf_counter() - wall))
+            cpu, wall = time.process_time(), time.perf_counter()
             yield batch
-            self.waits.append(ready - began)
-            self.works.append(time.perf_counter() - ready)
+            self.works.append((time.process_time() - cpu, time.perf_counter() - wall))
 
 
 def wait(steps: int) -> dict:
@@ -122,13 +125,13 @@ def wait(steps: int) -> dict:
     training_loop.Loader = TimedLoader
     with tempfile.TemporaryDirectory() as folder:
         train(config, Path(folder) / "run")
-    waits, works = TimedLoader.waits[2:], TimedLoader.works[2:]
-    return {
-        "steps": len(waits),
-        "step_seconds": statistics.median(w + s for w, s in zip(waits, works, strict=True)),
-        "wait_share": sum(waits) / (sum(waits) + sum(works)),
-        "wait_share_median": statistics.median(w / (w + s) for w, s in zip(waits, works, strict=True)),
-    }
+    pairs = list(zip(TimedLoader.waits, TimedLoader.works, strict=True))[2:]
+    found: dict[str, float] = {"steps": len(pairs), "step_seconds": statistics.median(w[1] + s[1] for w, s in pairs)}
+    for place, clock in enumerate(("share", "wall_share")):
+        waited, worked = (sum(part[place] for part in side) for side in zip(*pairs, strict=True))
+        found[clock] = waited / (waited + worked)
+        found[f"median_{clock}"] = statistics.median(w[place] / (w[place] + s[place]) for w, s in pairs)
+    return found
 
 
 def main() -> None:

@@ -123,7 +123,7 @@ def _rate(image_set: ImageSet, readable: list[int]) -> float:
 
 def _duration(seconds: float) -> str:
     if seconds < 1:
-        return f"{seconds:.2f} s"
+        return f"{seconds:.2f} s" if seconds >= 0.01 else "0.01 s or less"
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
