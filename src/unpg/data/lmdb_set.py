@@ -14,7 +14,8 @@ Axes: n images.
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ from unpg.data.decode import decode, decode_sized, first_size
 from unpg.data.dense_labels import dense_labels
 from unpg.data.image_set import set_digest
 from unpg.data.index_cache import Index, index_key, load_index, save_index
+from unpg.data.lmdb_pages import check_lmdb_pages
 from unpg.data.names_file import names_for, parse_names
-from unpg.errors import ConfigError, DataError
+from unpg.errors import ConfigError, DataError, shown
 
 __all__ = ["NAMES_KEY", "LmdbSet", "require_pages"]
 
@@ -46,9 +48,9 @@ _open: dict[str, tuple[int, str, Any]] = {}
 class LmdbSet:
     """Images of an LMDB, in the order of ``__keys__``, else of their numbers, else of their keys.
 
-    The first opening reads every record for its label; what it found is kept in the user's cache folder for as long as
-    path, size and time of the file stay, and is mapped from there, by workers too. lmdb believes what stands in the
-    file: one that was tampered with can crash the process, and only a cut-off file is noticed.
+    The first opening reads every record for its label, and all pages with keys before that: lmdb believes what stands
+    in the file, and one that was tampered with would end the process. What was found is kept in the user's cache folder
+    for as long as path, size and time of the file stay, and is mapped from there, by workers too.
 
     Args:
         path: The folder with ``data.mdb``, or the file.
@@ -160,7 +162,7 @@ class LmdbSet:
         return decode(self.content(i), name=self._described(i))
 
     def _begin(self) -> Any:
-        return _environment(self.path, self._real, self._key).begin(buffers=False)
+        return _reading(self.path, self._real, self._key)
 
     def _said(self, key: bytes) -> str:
         return f"{self.path}#{key.decode('utf-8', 'backslashreplace')}"
@@ -220,7 +222,7 @@ class LmdbSet:
         if isinstance(who, str) and who.isascii() and who.isdigit() and len(who) < 19:
             who = int(who)
         if isinstance(who, bool) or not isinstance(who, int | str) or who == "":
-            raise DataError(f"{self._said(key)}: expected a number or name as label, got {who!r:.80}.")
+            raise DataError(f"{self._said(key)}: expected a number or name as label, got {shown(who, 80)}.")
         return image, who, own if isinstance(own, str) else None
 
     def _pickled(self, key: bytes, value: bytes) -> tuple[bytes, Any, Any]:
@@ -288,6 +290,19 @@ def _state(path: str) -> str:
     return index_key([_file(path)], "lmdb", _VERSION)
 
 
+@contextmanager
+def _reading(path: str, real: str, state: str) -> Iterator[Any]:
+    """A look into the database."""
+    opened = _environment(path, real, state)
+    import lmdb
+
+    try:
+        with opened.begin(buffers=False) as reading:
+            yield reading
+    except lmdb.Error as error:
+        raise DataError(f"{path} is broken: {error}. Fetch it or write it again.") from error
+
+
 def _environment(path: str, real: str, state: str) -> Any:
     """The database, opened once in each process."""
     if real in _open:
@@ -303,11 +318,12 @@ def _environment(path: str, real: str, state: str) -> Any:
     except ImportError as error:
         raise ConfigError("LMDB needs lmdb: pip install 'unpg[interop]'.") from error
     file = _file(path)
+    check_lmdb_pages(file)
     try:
         opened = lmdb.open(
             real, subdir=Path(path).is_dir(), readonly=True, create=False, lock=False, readahead=False, meminit=False
         )
-    except (OSError, lmdb.Error) as error:
+    except (OSError, MemoryError, lmdb.Error) as error:
         raise DataError(f"{path} cannot be opened as LMDB: {error}.") from error
     try:
         require_pages(opened, file)

@@ -24,7 +24,7 @@ from unpg.data.decode import decode, decode_sized, first_size
 from unpg.data.dense_labels import dense_labels
 from unpg.data.index_cache import Index, index_key, load_index, save_index
 from unpg.data.names_file import NAMES_FILE, names_for, read_names
-from unpg.errors import DataError
+from unpg.errors import DataError, shown
 
 __all__ = ["TarMember", "TarSet", "tar_members"]
 
@@ -290,7 +290,7 @@ def _sample(
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-        raise DataError(f"{where}: expected a number or name, got {value!r:.80}.")
+        raise DataError(f"{where}: expected a number or name, got {shown(value, 80)}.")
     return images[0], value
 
 

@@ -359,3 +359,11 @@ def test_labels_without_gaps_are_what_sorting_gives(most):
     assert ours[0].tolist() == numbers.tolist()
     assert ours[1].tolist() == labels.tolist()
     assert (ours[0].dtype, ours[1].dtype) == (np.int64, np.int64)
+
+
+def test_a_first_record_that_says_no_number(tmp_path):
+    with RecordWriter(tmp_path / "a.rec") as out:
+        out.write(0, pack([float("nan"), 3.0], b""))
+        out.write(1, pack([0.0], jpeg(1)))
+    with pytest.raises(DataError, match=r"a\.rec, byte 0: record 0 says that nan"):
+        RecordSet(tmp_path / "a.rec")
