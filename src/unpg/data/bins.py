@@ -15,11 +15,10 @@ import os
 import pickle
 import pickletools
 import secrets
-import struct
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -309,16 +308,7 @@ _ALLOWED: dict[str, Any] = {
 }
 
 
-# The one written in Python: the other believes numbers in the pickle, and eight bytes make it take gigabytes.
-class _Unpickler(pickle._Unpickler):
-    def load_bytearray8(self) -> None:
-        # By what is there; the original makes room for what is announced first.
-        itself: Any = self
-        (length,) = struct.unpack("<Q", itself.read(8))
-        itself.append(bytearray(itself.read(length)))
-
-    dispatch: ClassVar[dict[int, Any]] = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: load_bytearray8}
-
+class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if f"{module}.{name}" not in _ALLOWED:
             raise _RefusedError(f"{module}.{name}")
