@@ -318,7 +318,8 @@ def _environment(path: str, real: str, state: str) -> Any:
     except ImportError as error:
         raise ConfigError("LMDB needs lmdb: pip install 'unpg[interop]'.") from error
     file = _file(path)
-    check_lmdb_pages(file)
+    if load_index("lmdb", state, check=False) is None:  # what is in the cache was made after the pages were checked
+        check_lmdb_pages(file)
     try:
         opened = lmdb.open(
             real, subdir=Path(path).is_dir(), readonly=True, create=False, lock=False, readahead=False, meminit=False
