@@ -200,7 +200,8 @@ def test_an_image_that_goes_bad_in_mid_epoch(settings, data, tmp_path, monkeypat
 def test_a_record_file_that_is_cut_off_while_training(settings, data, tmp_path, monkeypatch):
     """Touching mapped bytes that are gone would end the process; here it says so, and going on costs nothing."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    rec = convert(FolderSet(data), tmp_path / "rec") / "train.rec"
+    convert(FolderSet(data), tmp_path / "rec")
+    rec = tmp_path / "rec" / "train.rec"
     content = rec.read_bytes()
     config = settings(data={"kind": "recordio", "path": str(rec)})
     train(config, tmp_path / "whole")

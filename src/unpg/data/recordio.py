@@ -14,7 +14,6 @@ import re
 import struct
 from array import array
 from collections.abc import Sequence
-from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from unpg.data.mapped import require_all_there
 from unpg.errors import DataError
 
 __all__ = ["Heads", "Record", "RecordFile", "RecordWriter", "frame", "pack", "read_index", "unpack"]
@@ -124,7 +124,7 @@ class RecordFile:
         Raises:
             DataError: No whole record begins there. Names the byte. Or the file has become shorter since it was opened.
         """
-        self._require_all_there()
+        require_all_there(self.path, self.size)
         parts, at = [], offset
         while True:
             kind, length = self._part(at, first=at == offset)
@@ -259,13 +259,6 @@ class RecordFile:
                 f"{self.path}, byte {begin}: the record goes on to byte {end}, but the file ends at byte {self.size}. "
                 "It is cut off; fetch it again."
             )
-
-    def _require_all_there(self) -> None:
-        """Touching mapped bytes that a file has no more ends the process, without a word."""
-        with suppress(OSError):  # a file that is gone by name stays mapped
-            now = os.stat(self.path).st_size
-            if now < self.size:
-                raise DataError(f"{self.path} had {self.size} bytes when it was opened, now {now}: it was cut off.")
 
     def _mapped(self) -> mmap.mmap:
         try:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from unpg.data.decode import decode, decode_sized, first_size
 from unpg.data.dense_labels import dense_labels
 from unpg.data.index_cache import Index, index_key, load_index, save_index
+from unpg.data.mapped import require_all_there
 from unpg.data.names_file import NAMES_FILE, names_for, read_names
 from unpg.errors import DataError, shown
 
@@ -101,7 +102,9 @@ class TarSet:
     def content(self, i: int) -> bytes:
         """The image file of image ``i``, untouched."""
         shard, _, begin, size = self._places[i].tolist()
-        return self._map(shard)[begin : begin + size]
+        data = self._map(shard)
+        require_all_there(self.shards[shard], len(data))
+        return data[begin : begin + size]
 
     def read(self, i: int) -> NDArray[np.uint8]:
         """Image ``i``, (h, w, 3) uint8 RGB.

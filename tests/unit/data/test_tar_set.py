@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import pickle
 import tarfile
 from contextlib import suppress
@@ -152,6 +153,16 @@ def test_another_size_is_refused(tmp_path):
     samples = [("1.jpg", jpg(1)), ("1.cls", b"1"), ("2.jpg", jpg(1, (9, 8))), ("2.cls", b"2")]
     with pytest.raises(SizeError, match=r"a.tar, byte 2560 is 9 x 8 .*but .*a.tar, byte 512 of the same set"):
         TarSet(write(tmp_path / "a.tar", samples)).read(1)
+
+
+def test_a_shard_cut_off_after_it_was_opened_is_an_error(tmp_path):
+    """Reading mapped bytes that are gone would end the process with SIGBUS."""
+    path = write(tmp_path / "a.tar", [(f"{i}.{e}", d) for i in range(40) for e, d in (("jpg", jpg(i)), ("cls", b"1"))])
+    data = TarSet(path)
+    size = path.stat().st_size
+    os.truncate(path, 512)
+    with pytest.raises(DataError, match=f"a.tar had {size} bytes when it was opened, now 512"):
+        data.read(39)
 
 
 def test_an_archive_cut_off_anywhere_is_an_error(tmp_path):
