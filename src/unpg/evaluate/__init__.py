@@ -20,7 +20,9 @@ from unpg.evaluate.diagnosis import (
 from unpg.evaluate.distribution import Distribution
 from unpg.evaluate.embedder import embedder
 from unpg.evaluate.evidence import Evidence, all_pairs_evidence, list_evidence
+from unpg.evaluate.group_protocol import GroupBenchmark, GroupedResult, judge_groups
 from unpg.evaluate.groups import GroupsResult, compare_groups
+from unpg.evaluate.hardest import hardest_pairs
 from unpg.evaluate.identification import DistractorResult, Searches, TpirAtFpir, search, with_distractors
 from unpg.evaluate.intervals import clopper_pearson_interval, rule_of_three, wilson_interval
 from unpg.evaluate.judge import judge_all_pairs, judge_pairs, pair_scores
@@ -29,7 +31,10 @@ from unpg.evaluate.named import BENCHMARKS, open_benchmark, pair_benchmark
 from unpg.evaluate.quality import DiscardCurve, error_versus_discard, pair_quality
 from unpg.evaluate.results import AllPairsResult, PairResult, Result, load_results, save_results, stored_replicates
 from unpg.evaluate.sampling import ClassWeights, FilterQuality, Sample, View, sample_negatives
+from unpg.evaluate.search_protocol import GalleryRates, IdentificationResult, gallery_rates
+from unpg.evaluate.template_protocol import TemplateBenchmark, TemplateResult
 from unpg.evaluate.templates import POOLINGS, Pooling, Templates, pool, template_scores
+from unpg.evaluate.transfer import AtThreshold, ThresholdRule, chosen_threshold, judge_at, parse_threshold_rule
 from unpg.evaluate.verification import FOLD_RULES, BestThreshold, FoldAccuracy, best_threshold, fold_accuracy
 from unpg.evaluate.wdfs import Wdfs
 
@@ -42,6 +47,7 @@ __all__ = [
     "AllPairs",
     "AllPairsBenchmark",
     "AllPairsResult",
+    "AtThreshold",
     "Benchmark",
     "BestThreshold",
     "Bootstrap",
@@ -54,7 +60,11 @@ __all__ = [
     "Evidence",
     "FilterQuality",
     "FoldAccuracy",
+    "GalleryRates",
+    "GroupBenchmark",
+    "GroupedResult",
     "GroupsResult",
+    "IdentificationResult",
     "Interval",
     "Intervals",
     "PairBenchmark",
@@ -68,7 +78,10 @@ __all__ = [
     "Searches",
     "SetDiagnosis",
     "TarAtFar",
+    "TemplateBenchmark",
+    "TemplateResult",
     "Templates",
+    "ThresholdRule",
     "TpirAtFpir",
     "View",
     "Wdfs",
@@ -76,6 +89,7 @@ __all__ = [
     "all_pairs_evidence",
     "best_threshold",
     "bootstrap",
+    "chosen_threshold",
     "clopper_pearson_interval",
     "compare",
     "compare_groups",
@@ -86,8 +100,12 @@ __all__ = [
     "error_versus_discard",
     "flip_labels",
     "fold_accuracy",
+    "gallery_rates",
+    "hardest_pairs",
     "holm",
     "judge_all_pairs",
+    "judge_at",
+    "judge_groups",
     "judge_pairs",
     "list_evidence",
     "load_diagnosis",
@@ -96,6 +114,7 @@ __all__ = [
     "pair_benchmark",
     "pair_quality",
     "pair_scores",
+    "parse_threshold_rule",
     "pool",
     "rule_of_three",
     "sample_negatives",

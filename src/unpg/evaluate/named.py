@@ -15,7 +15,8 @@ from unpg.data.folder import FolderSet
 from unpg.data.kface import kface_pairs
 from unpg.data.pairs import PairImages, PairList, cfp_pairs, csv_pairs, lfw_pairs
 from unpg.errors import DataError, did_you_mean
-from unpg.evaluate.benchmark import LAYOUT, AllPairsBenchmark, Benchmark, PairBenchmark, data_root
+from unpg.evaluate.benchmark import AllPairsBenchmark, Benchmark, PairBenchmark, data_root
+from unpg.evaluate.layouts import require
 from unpg.registry import Registry
 
 __all__ = ["BENCHMARKS", "open_benchmark", "pair_benchmark"]
@@ -67,14 +68,14 @@ def pair_benchmark(name: str, listed: PairList) -> PairBenchmark:
 @BENCHMARKS.register("lfw")
 def _lfw(root: Path) -> Benchmark:
     """LFW View 2: 6,000 pairs in ten folds (Huang et al. 2007)."""
-    _need(root, "lfw", "lfw/pairs.txt", "lfw/images")
+    require(root, "lfw", "lfw", "lfw/pairs.txt", "lfw/images")
     return pair_benchmark("lfw", lfw_pairs(root / "lfw/pairs.txt", root / "lfw/images"))
 
 
 @BENCHMARKS.register("lfw-allpairs")
 def _lfw_all(root: Path) -> Benchmark:
     """All pairs of all of LFW."""
-    _need(root, "lfw-allpairs", "lfw/images")
+    require(root, "lfw-allpairs", "lfw", "lfw/images")
     return AllPairsBenchmark("lfw-allpairs", FolderSet(root / "lfw/images"))
 
 
@@ -93,7 +94,7 @@ def _cfp_profile(root: Path) -> Benchmark:
 @BENCHMARKS.register("cfp-allpairs")
 def _cfp_all(root: Path) -> Benchmark:
     """All pairs of all of CFP, both poses."""
-    _need(root, "cfp-allpairs", "cfp/images")
+    require(root, "cfp-allpairs", "cfp", "cfp/images")
     return AllPairsBenchmark("cfp-allpairs", FolderSet(root / "cfp/images"))
 
 
@@ -123,20 +124,11 @@ def _kface_q4(root: Path) -> Benchmark:
 
 def _kface(root: Path, list_name: str) -> Benchmark:
     name = f"kface-{list_name.lower()}"
-    _need(root, name, f"kface/kface.{list_name}.txt", "kface/images")
+    require(root, name, "kface", f"kface/kface.{list_name}.txt", "kface/images")
     return pair_benchmark(name, kface_pairs(root / f"kface/kface.{list_name}.txt", root / "kface/images"))
 
 
 def _cfp(root: Path, kind: Literal["FF", "FP"]) -> Benchmark:
     name = f"cfp-{kind.lower()}"
-    _need(root, name, "cfp/images", "cfp/protocol/Pair_list_F.txt", "cfp/protocol/Pair_list_P.txt")
+    require(root, name, "cfp", "cfp/images", "cfp/protocol/Pair_list_F.txt", "cfp/protocol/Pair_list_P.txt")
     return pair_benchmark(name, cfp_pairs(root / "cfp/protocol", kind, root / "cfp/images"))
-
-
-def _need(root: Path, name: str, *parts: str) -> None:
-    missing = [part for part in parts if not (root / part).exists()]
-    if missing:
-        raise DataError(
-            f"The benchmark {name!r} needs {', '.join(missing)} in {root}. Expected layout (UNPG_DATA or the data root "
-            f"names the folder):\n{LAYOUT}"
-        )
