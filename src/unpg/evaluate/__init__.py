@@ -4,7 +4,7 @@ model.
 
 from unpg.evaluate import named_searches, named_templates  # noqa: F401  (they register names)
 from unpg.evaluate.allpairs import AllPairs, all_pairs
-from unpg.evaluate.baselines import BASELINES
+from unpg.evaluate.baselines import BASELINES, MODEL_BASELINES
 from unpg.evaluate.benchmark import AllPairsBenchmark, Benchmark, EmbedFunction, PairBenchmark, data_root
 from unpg.evaluate.bootstrap import Bootstrap, Interval, Intervals, Replicates, bootstrap
 from unpg.evaluate.comparison import Difference, compare, holm
@@ -49,6 +49,7 @@ __all__ = [
     "FOLDER_PROTOCOLS",
     "FOLD_RULES",
     "LAYOUTS",
+    "MODEL_BASELINES",
     "OWN_DATA",
     "POOLINGS",
     "SHOWN_FILTERS",

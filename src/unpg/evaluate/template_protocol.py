@@ -17,7 +17,7 @@ from unpg.evaluate.curves import Roc, TarAtFar
 from unpg.evaluate.evidence import list_evidence
 from unpg.evaluate.results import kept_replicates, named_tars, resolved_targets, told_intervals, told_threshold
 from unpg.evaluate.templates import Pooling, Templates, named_pooling, pool, row_scores
-from unpg.evaluate.transfer import AtThreshold
+from unpg.evaluate.transfer import AtThreshold, judge_at
 
 __all__ = [
     "TEMPLATE_TARGETS",
@@ -82,6 +82,16 @@ class TemplateResult:
     def metrics(self) -> dict[str, float]:
         """``auc``, ``eer``, ``tar@far=1e-3`` ...; fractions."""
         return {"auc": self.auc, "eer": self.eer} | named_tars(self.tar_at_far)
+
+    def operating_points(self) -> Roc:
+        """The curve of the pairs."""
+        return self.roc
+
+    def with_threshold(self, threshold: float, chosen: str, settings: Bootstrap | None = None) -> "TemplateResult":
+        """The same with error rates at a threshold from elsewhere; with ``settings`` they have intervals."""
+        evidence = None if settings is None else list_evidence(self.scores, self.same, self.people)
+        rates = judge_at(self.roc, threshold, chosen, evidence=evidence, settings=settings)
+        return replace(self, at_threshold=rates)
 
     def with_intervals(self, settings: Bootstrap) -> "TemplateResult":
         """The same with an interval for each figure, by drawing people."""
