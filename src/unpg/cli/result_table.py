@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from unpg.evaluate import Result
@@ -63,9 +64,10 @@ def _tables(rows: Mapping[str, Mapping[str, _Row]], console: Console) -> Iterato
         return made
 
     left = list(rows)
+    wide = console.options.update(max_width=10_000)
     while left:
         count = len(left)
-        while count > 1 and console.measure(table(left[:count])).maximum > console.width:
+        while count > 1 and Measurement.get(console, wide, table(left[:count])).maximum > console.width:
             count -= 1
         yield table(left[:count])
         left = left[count:]
@@ -138,10 +140,11 @@ def _cell(row: _Row | None) -> str:
         return "refused"
     if not row.percent:
         return f"{row.value:.2f} times"
-    said = f"{100 * row.value:.2f}{row.extra}{'' if row.reliable else ' *'}"
+    digits = 2 if row.value >= 1e-3 or not row.value else 4  # false matches may be few
+    said = f"{100 * row.value:.{digits}f}{row.extra}{'' if row.reliable else ' *'}"
     if row.interval is None or row.interval["low"] is None:
         return said
-    return f"{said} [{100 * row.interval['low']:.2f}, {100 * row.interval['high']:.2f}]"
+    return f"{said} [{100 * row.interval['low']:.{digits}f}, {100 * row.interval['high']:.{digits}f}]"
 
 
 def _notes(found: Mapping[str, Any], folds: str) -> Iterator[str]:
