@@ -235,8 +235,9 @@ def row_scores(vectors: NDArray[np.float32], pairs: NDArray[np.integer]) -> NDAr
 def roc_of_cosines(
     scores: NDArray[np.float32], same: NDArray[np.bool_]
 ) -> tuple[Roc, NDArray[np.int64], NDArray[np.int64]]:
-    """The curve of scores (p,) that are multiples of the resolution of ties, and how many genuine and how many impostor
-    pairs have each of :func:`~unpg.evaluate.allpairs.fine_cosines` (2^21 + 1,). They are counted, not sorted, and the curve is exact.
+    """The curve of scores (p,) that are multiples of the resolution of ties: counted, not sorted, and exact.
+
+    Also how many genuine and how many impostor pairs have each of :func:`~unpg.evaluate.allpairs.fine_cosines`.
 
     Raises:
         DataError: There is no genuine or no impostor pair.
