@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unpg.errors import DataError
 
-__all__ = ["LAYOUTS", "Layout", "layout_text", "missing_set", "require", "usual_layout"]
+__all__ = ["LAYOUTS", "Layout", "layout_text", "missing_set", "require", "set_of", "usual_layout"]
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,11 @@ def usual_layout() -> str:
     trees = "\n".join(LAYOUTS[name].tree for name in _USUAL)
     indented = "\n".join(f"  {line}" for line in trees.splitlines())
     return f"<data root>/\n{indented}\n  ... others: unpg evaluate --layout <benchmark>"
+
+
+def set_of(benchmark: str) -> str | None:
+    """The set that a benchmark's name begins with: ``ijbc`` of ``ijbc-1n``; None if it is of no set."""
+    return next((name for name in LAYOUTS if benchmark == name or benchmark.startswith(f"{name}-")), None)
 
 
 def layout_text(set_name: str) -> str:

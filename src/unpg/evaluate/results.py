@@ -24,7 +24,7 @@ from unpg.evaluate.bootstrap import Bootstrap, Intervals, Replicates, bootstrap
 from unpg.evaluate.curves import Roc, TarAtFar, target_name
 from unpg.evaluate.evidence import Evidence, list_evidence
 from unpg.evaluate.hardest import NamedPair
-from unpg.evaluate.transfer import AtThreshold
+from unpg.evaluate.transfer import AtThreshold, judge_at
 from unpg.evaluate.verification import BestThreshold, FoldAccuracy
 
 __all__ = [
@@ -124,6 +124,16 @@ class PairResult:
         found["accuracy_best_threshold"] = self.best_threshold.accuracy
         return found | {"auc": self.auc, "eer": self.eer} | named_tars(self.tar_at_far)
 
+    def operating_points(self) -> Roc:
+        """The curve of the pairs."""
+        return Roc.from_scores(self.scores, self.same)
+
+    def with_threshold(self, threshold: float, chosen: str, settings: Bootstrap | None = None) -> "PairResult":
+        """The same with error rates at a threshold from elsewhere; with ``settings`` they have intervals."""
+        evidence = None if settings is None else list_evidence(self.scores, self.same, self.identities, self.folds)
+        rates = judge_at(self.operating_points(), threshold, chosen, evidence=evidence, settings=settings)
+        return replace(self, at_threshold=rates)
+
     def with_intervals(self, settings: Bootstrap) -> "PairResult":
         """The same with an interval for each figure but the all-pairs best threshold, which is biased itself."""
         evidence = list_evidence(self.scores, self.same, self.identities, self.folds)
@@ -206,6 +216,21 @@ class AllPairsResult:
     def metrics(self) -> dict[str, float]:
         """``auc``, ``eer``, ``tar@far=1e-3`` ...; fractions."""
         return {"auc": self.auc, "eer": self.eer} | named_tars(self.tar_at_far)
+
+    def operating_points(self) -> Roc:
+        """The curve of the pairs.
+
+        Raises:
+            ConfigError: It was not kept.
+        """
+        if self.roc is None:
+            raise ConfigError(f"{self.benchmark!r} was judged without keeping its curve; use judge_all_pairs.")
+        return self.roc
+
+    def with_threshold(self, threshold: float, chosen: str, settings: Bootstrap | None = None) -> "AllPairsResult":
+        """The same with error rates at a threshold from elsewhere; ``settings`` and evidence give them intervals."""
+        rates = judge_at(self.operating_points(), threshold, chosen, evidence=self.evidence, settings=settings)
+        return replace(self, at_threshold=rates)
 
     def with_intervals(self, settings: Bootstrap) -> "AllPairsResult":
         """The same with an interval for each figure.

@@ -16,10 +16,17 @@ from unpg.evaluate.bootstrap import Bootstrap, Intervals, Replicates, bootstrap
 from unpg.evaluate.curves import Roc, TarAtFar
 from unpg.evaluate.evidence import list_evidence
 from unpg.evaluate.results import kept_replicates, named_tars, resolved_targets, told_intervals, told_threshold
-from unpg.evaluate.templates import Pooling, named_pooling, pool, row_scores
-from unpg.evaluate.transfer import AtThreshold
+from unpg.evaluate.templates import Pooling, Templates, named_pooling, pool, row_scores
+from unpg.evaluate.transfer import AtThreshold, judge_at
 
-__all__ = ["TEMPLATE_TARGETS", "TemplateBenchmark", "TemplateResult", "template_people"]
+__all__ = [
+    "TEMPLATE_TARGETS",
+    "TemplateBenchmark",
+    "TemplateImages",
+    "TemplateResult",
+    "pool_templates",
+    "template_people",
+]
 
 TEMPLATE_TARGETS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """FARs reported for pairs of templates."""
@@ -76,6 +83,16 @@ class TemplateResult:
         """``auc``, ``eer``, ``tar@far=1e-3`` ...; fractions."""
         return {"auc": self.auc, "eer": self.eer} | named_tars(self.tar_at_far)
 
+    def operating_points(self) -> Roc:
+        """The curve of the pairs."""
+        return self.roc
+
+    def with_threshold(self, threshold: float, chosen: str, settings: Bootstrap | None = None) -> "TemplateResult":
+        """The same with error rates at a threshold from elsewhere; with ``settings`` they have intervals."""
+        evidence = None if settings is None else list_evidence(self.scores, self.same, self.people)
+        rates = judge_at(self.roc, threshold, chosen, evidence=evidence, settings=settings)
+        return replace(self, at_threshold=rates)
+
     def with_intervals(self, settings: Bootstrap) -> "TemplateResult":
         """The same with an interval for each figure, by drawing people."""
         evidence = list_evidence(self.scores, self.same, self.people)
@@ -109,44 +126,68 @@ class TemplateResult:
 
 
 @dataclass(frozen=True, eq=False)
+class TemplateImages:
+    """Which images make which template.
+
+    Attributes:
+        templates: (n,) int, the template of each image, from 0 without gaps.
+        media: (n,) int, the medium of each image.
+        detector_scores: (n,) the detector's confidence, which some poolings weigh images with; None if not known.
+    """
+
+    templates: NDArray[np.integer]
+    media: NDArray[np.integer]
+    detector_scores: NDArray[np.floating] | None = None
+
+
+def pool_templates(
+    name: str, images: ImageSet, embed: EmbedFunction, pooled: TemplateImages, pooling: Pooling | str
+) -> Templates:
+    """Embed the images of a benchmark and pool them.
+
+    Raises:
+        ConfigError: The pooling is unknown, or needs the detector's scores, which are not known.
+    """
+    way = named_pooling(pooling)
+    if way.lengths == "detector" and pooled.detector_scores is None:
+        raise ConfigError(
+            f"{name}: the pooling {pooling!r} weighs images by the detector's score, and the list of scores "
+            "(*_name_5pts_score.txt) is not there. Fetch it, or take another pooling."
+        )
+    vectors, norms = embedded(images, embed)
+    # The network's own lengths take part in pooling.
+    scores = pooled.detector_scores
+    return pool(vectors, pooled.templates, pooled.media, way, lengths=norms, detector_scores=scores)
+
+
+@dataclass(frozen=True, eq=False)
 class TemplateBenchmark:
     """Pairs of templates, each said to be of one person or of two.
 
     Args:
         name: Name in tables.
         images: The images.
-        templates: (n,) int, the template of each image, from 0 without gaps.
-        media: (n,) int, the medium of each image.
+        pooled: Which images make which template.
         pairs: (p, 2) int, templates.
         same: (p,) bool.
         pooling: A name in :data:`~unpg.evaluate.templates.POOLINGS`, or a :class:`~unpg.evaluate.templates.Pooling`.
-        detector_scores: (n,) the detector's confidence, which some poolings weigh images with.
         subjects: (t,) int, who each template shows, where lists say so; -1 where not.
         targets: FARs to report.
     """
 
     name: str
     images: ImageSet
-    templates: NDArray[np.integer]
-    media: NDArray[np.integer]
+    pooled: TemplateImages
     pairs: NDArray[np.integer]
     same: NDArray[np.bool_]
     pooling: Pooling | str = "unpg-authors"
-    detector_scores: NDArray[np.floating] | None = None
     subjects: NDArray[np.integer] | None = None
     targets: Sequence[float] = TEMPLATE_TARGETS
 
     def run(self, embed: EmbedFunction) -> TemplateResult:
         """AUC, EER, TAR at each FAR, and the histograms of genuine and impostor cosines."""
-        way = named_pooling(self.pooling)
-        if way.lengths == "detector" and self.detector_scores is None:
-            raise ConfigError(
-                f"{self.name}: the pooling {self.pooling!r} weighs images by the detector's score, and the list of "
-                "scores (*_name_5pts_score.txt) is not there. Fetch it, or take another pooling."
-            )
-        vectors, norms = embedded(self.images, embed)
-        # The network's own lengths take part in pooling: nothing is normalized before.
-        pooled = pool(vectors, self.templates, self.media, way, detector_scores=self.detector_scores, lengths=norms)
+        pooled = pool_templates(self.name, self.images, embed, self.pooled, self.pooling)
+        preset = self.pooling if isinstance(self.pooling, str) else None
         scores = row_scores(pooled.vectors, self.pairs)
         genuine, impostor = (count_cosines(torch.from_numpy(scores[kind])).numpy() for kind in (self.same, ~self.same))
         roc = Roc.from_counts(fine_cosines(), genuine, impostor)
@@ -156,7 +197,7 @@ class TemplateBenchmark:
             templates=len(pooled.ids),
             genuine=roc.genuine,
             impostor=roc.impostor,
-            pooling={"preset": self.pooling if isinstance(self.pooling, str) else None, **asdict(way)},
+            pooling={"preset": preset, **asdict(named_pooling(self.pooling))},
             auc=roc.auc,
             eer=roc.eer,
             tar_at_far=tuple(roc.tar_at_far(t) for t in self.targets),

@@ -146,7 +146,7 @@ def pool(
     ranked, ranked_media = template[order], medium[order]
     starts = np.flatnonzero(np.append(True, (ranked[1:] != ranked[:-1]) | (ranked_media[1:] != ranked_media[:-1])))
     sizes = np.diff(np.append(starts, len(x)))
-    weights = weights[order] / np.repeat(sizes, sizes).astype(np.float32)
+    weights = np.divide(weights[order], np.repeat(sizes, sizes), dtype=np.float32)
     firsts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
     if way.unit_media:
         means = torch.nn.functional.normalize(_sums(x, order, starts, weights))

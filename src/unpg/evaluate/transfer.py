@@ -123,7 +123,7 @@ def chosen_threshold(roc: Roc, rule: ThresholdRule) -> float:
 def judge_at(
     roc: Roc,
     threshold: float,
-    chosen: ThresholdRule | str,
+    chosen: str,
     *,
     evidence: Evidence | None = None,
     settings: Bootstrap | None = None,
@@ -157,4 +157,4 @@ def judge_at(
                 name: interval(rate, column, effective, settings.confidence)
                 for (name, rate), column in zip(rates.items(), columns, strict=True)
             }
-    return AtThreshold(str(chosen), threshold, roc.genuine, roc.impostor, **rates, intervals=intervals, refused=refused)
+    return AtThreshold(chosen, threshold, roc.genuine, roc.impostor, **rates, intervals=intervals, refused=refused)
