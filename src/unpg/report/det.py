@@ -82,7 +82,12 @@ def _rates(axes: Axes, fmr: Sequence[NDArray[np.float64]], fnmr: Sequence[NDArra
     for axis, start, end in ((axes.xaxis, low, max(high, 0.5)), (axes.yaxis, least, max(most, 0.5))):
         air = 0.02 * (probit(end) - probit(start))
         span = float(probit(start) - air), float(probit(end) + air)
-        held = [t for t in TICKS if span[0] - 1e-9 <= probit(t) <= span[1] + 1e-9]
+        held: list[float] = []
+        closest = (0.1 if axis is axes.xaxis else 0.04) * (span[1] - span[0])  # labels are wide, but not high
+        for tick in reversed(TICKS):
+            inside = span[0] <= probit(tick) <= span[1]
+            if inside and (not held or probit(held[-1]) - probit(tick) >= closest):
+                held.append(tick)
         axis.set_ticks([float(probit(t)) for t in held], [f"{100 * t:.7g}" for t in held])
         (axes.set_xlim if axis is axes.xaxis else axes.set_ylim)(span)
     # Where this line meets a curve, both errors are equal.

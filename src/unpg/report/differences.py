@@ -25,6 +25,7 @@ class RunDifference:
         second: Name of the recipe that it is taken off from.
         difference: Second less first.
         p: Two-sided, after Holm's correction for all differences of the report.
+        protocol: Kind of the benchmark.
     """
 
     benchmark: str
@@ -32,11 +33,17 @@ class RunDifference:
     second: str
     difference: Difference
     p: float
+    protocol: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The figure as it heads a row."""
+        return heading(self.difference.figure, self.protocol)
 
     def sentence(self) -> str:
         """In words; it says that one is better only if that holds after the correction."""
         said = self.difference.sentence(self.first, self.second, sure=self.sure)
-        return f"{self.benchmark}, {heading(self.difference.figure)}: {said} (p = {self.p:.2g} after Holm)"
+        return f"{self.benchmark}, {self.heading}: {said} (p = {self.p:.2g} after Holm)"
 
     @property
     def sure(self) -> bool:
@@ -81,7 +88,9 @@ def run_differences(runs: Sequence[RunData]) -> tuple[list[RunDifference], list[
                 continue
             found += [(benchmark, first, second, d) for d in differences]
     adjusted = holm([difference.p for *_, difference in found])
-    return [RunDifference(*row, p) for row, p in zip(found, adjusted, strict=True)], list(reasons)
+    kinds = {b: str(f.get("protocol", "")) for run in runs for b, f in run.results.items()}
+    told = [RunDifference(*row, p, kinds[row[0]]) for row, p in zip(found, adjusted, strict=True)]
+    return told, list(reasons)
 
 
 def difference_tables(differences: Sequence[RunDifference], reasons: Sequence[str]) -> Table | None:
@@ -101,7 +110,7 @@ def _row(row: RunDifference) -> tuple[Cell, ...]:
     better = row.second if row.difference.gain[0] > 0 else row.first
     sign = "+" if row.difference.estimate > 0 and estimate.strip("0.") else ""
     return (
-        Cell(heading(row.difference.figure)),
+        Cell(row.heading),
         Cell(f"{sign}{estimate}", value=row.difference.estimate, low=row.difference.low, high=row.difference.high),
         Cell(f"{low} to {high}"),
         Cell(f"{row.p:.2g}" if row.p >= 0.001 else "< 0.001", value=row.p),

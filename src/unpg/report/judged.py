@@ -38,8 +38,8 @@ def verification_curves(runs: Sequence[RunData]) -> list[Drawing]:
         trade_off = det(
             curves,
             f"{benchmark}: detection error trade-off, genuine pairs refused (FNMR) over impostor pairs accepted "
-            "(FMR), on normal-deviate axes; lower is better. Lines start where one false match is expected, and are dashed where "
-            "fewer than thirty errors of either kind are. The dotted line joins points of equal error.",
+            "(FMR), on normal-deviate axes; lower is better. Lines start where one false match is expected, and are "
+            "dashed where fewer than thirty errors of either kind are. The dotted line joins points of equal error.",
         )
         if trade_off is not None:
             drawings.append(trade_off)

@@ -106,13 +106,14 @@ def seed_table(runs: Sequence[RunData]) -> Table | None:
     for benchmark in dict.fromkeys(b for run in runs for b in run.results):
         columns = [_means(recipe, benchmark, notes) for recipe in of]
         figures = list(dict.fromkeys(figure for column in columns for figure in column))
-        rows = tuple((Cell(heading(f)), *(column.get(f, Cell("")) for column in columns)) for f in figures)
+        kind = next(str(run.results[benchmark].get("protocol", "")) for run in runs if benchmark in run.results)
+        rows = tuple((Cell(heading(f, kind)), *(column.get(f, Cell("")) for column in columns)) for f in figures)
         if rows:
             groups.append((benchmark, "", rows))
     said = (
         "Rates in per cent: mean ± standard deviation between training seeds. The interval is of the mean: in each "
-        "draw people are drawn anew, and so are the seeds, their deviations widened by √(s / (s − 1)) for s seeds. With two "
-        "or three seeds even that is rough; with one the chance of training is not in it.",
+        "draw people are drawn anew, and so are the seeds, their deviations widened by √(s / (s − 1)) for s seeds. "
+        "With two or three seeds even that is rough; with one the chance of training is not in it.",
         *notes,
     )
     return Table("Means over training seeds", ("Figure", *(r.label for r in of)), tuple(groups), said)

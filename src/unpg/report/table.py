@@ -79,12 +79,16 @@ _OF_GROUPS = {"accuracy": "Accuracy", "eer": "EER", "fmr": "FMR", "fnmr": "FNMR"
 _RATES = {"tar@far=": "TAR at FAR", "tpir@fpir=": "TPIR at FPIR"}
 
 
-def heading(figure: str) -> str:
-    """A figure of ``metrics()`` as it heads a column.
+def heading(figure: str, protocol: str = "") -> str:
+    """A figure of ``metrics()`` as it heads a column; that of groups is a mean accuracy, whatever ``accuracy`` is else.
 
     >>> heading("tar@far=1e-3"), heading("rank=5"), heading("fmr/African"), heading("ratio/skewed_error")
     ('TAR at FAR 10⁻³', 'Rank 5', 'FMR, African', 'Ratio of skewed error')
+    >>> heading("accuracy"), heading("accuracy", "groups")
+    ('Accuracy, folds', 'Accuracy, mean of the groups')
     """
+    if protocol == "groups" and figure == "accuracy":
+        return "Accuracy, mean of the groups"
     if figure.endswith(" (mean - std)"):
         return f"{heading(figure.removesuffix(' (mean - std)'))}, mean − std"
     for start, said in _RATES.items():
