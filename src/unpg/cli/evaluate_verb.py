@@ -176,12 +176,14 @@ def _parser() -> argparse.ArgumentParser:
 def _tell(found: argparse.Namespace, console: Console) -> None:
     if found.list:
         for name in BENCHMARKS:
-            console.print(f"{name:16} {(inspect.getdoc(BENCHMARKS[name]) or '').splitlines()[0]}", highlight=False)
+            console.print(
+                f"{name:16} {(inspect.getdoc(BENCHMARKS[name]) or '').splitlines()[0]}", highlight=False, soft_wrap=True
+            )
     if found.layout:
         set_name = set_of(found.layout)
         if set_name is None:
             raise DataError(f"No set is called {found.layout!r}.{did_you_mean(found.layout, LAYOUTS)}")
-        console.print(layout_text(set_name), highlight=False, markup=False)
+        console.print(layout_text(set_name), highlight=False, markup=False, soft_wrap=True)
 
 
 def _baselines(named: list[str] | None) -> list[str]:
