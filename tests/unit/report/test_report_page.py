@@ -19,7 +19,7 @@ from unpg.evaluate import (
 )
 from unpg.evaluate.curves import Roc
 from unpg.report import RunData, load_run, write_report
-from unpg.report.figures import Curve, Line, curve, line_style, lines, own_ids
+from unpg.report.figures import COLORS, Curve, Line, curve, line_style, lines, own_ids
 from unpg.report.mismatch import mismatches
 from unpg.report.tables import differing_settings, result_tables, run_facts
 
@@ -37,13 +37,14 @@ def page(runs, tmp_path_factory):
 class Reader(HTMLParser):
     """Collects what the tests look at, and fails on elements that are not closed in order."""
 
-    VOID = frozenset({"meta", "br", "path", "use", "rect", "line", "stop", "image"})
+    VOID = frozenset({"meta", "br", "path", "use", "rect", "line", "stop", "image", "img"})
 
     def __init__(self):
         super().__init__(convert_charrefs=True)
-        self.open, self.ids, self.targets, self.words = [], [], [], []
+        self.open, self.ids, self.targets, self.words, self.tags = [], [], [], [], []
 
     def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
         if tag not in self.VOID:
             self.open.append(tag)
         self._note(attrs)
@@ -239,3 +240,36 @@ def test_drawings_of_extreme_data():
     assert curve([Curve("only", perfect)], "c").svg.startswith('<svg role="img" aria-label="c"')
     flat = lines([Line(f"line {i}", *([[1.0]] * 2), style=i) for i in range(12)], "many", x="x", y="y", log_y=True)
     assert flat.svg.count("line 11") == 1
+
+
+def test_tables_and_figures_can_be_heard(read):
+    tables = [n for n, (tag, _) in enumerate(read.tags) if tag == "table"]
+    assert len(tables) >= 4
+    assert all(read.tags[n + 1][0] == "caption" for n in tables)
+    headings = [attributes for tag, attributes in read.tags if tag == "th"]
+    assert {attributes.get("scope") for attributes in headings} == {"col", "row", "rowgroup"}
+    drawings = [attributes for tag, attributes in read.tags if tag == "svg"]
+    assert len(drawings) >= 15
+    assert all(a.get("role") == "img" and len(a.get("aria-label", "")) > 10 for a in drawings)
+    assert next(attributes for tag, attributes in read.tags if tag == "html")["lang"] == "en"
+
+
+def test_lines_differ_in_more_than_color():
+    looks = [line_style(n) for n in range(7)]
+    assert len({look["marker"] for look in looks}) == 7
+    assert len({str(look["linestyle"]) for look in looks[:5]}) == 5
+    assert len({look["color"] for look in looks}) == 7
+
+
+def test_colors_differ_for_readers_without_the_green_cone():
+    # Vienot, Brettel and Mollon 1999: linear RGB to LMS, M rebuilt from L and S so that white and blue stay.
+    to_lms = np.array([[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]])
+    lose_m = np.array([[1, 0, 0], [0.494207, 0, 1.24827], [0, 0, 1]])
+    linear = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in COLORS]) ** 2.2
+    seen = np.linalg.inv(to_lms) @ lose_m @ to_lms @ linear.T
+    # Lightness and the blue-yellow axis, all that is left; the sRGB primaries' luminance.
+    light = 116 * np.cbrt(np.clip(np.array([0.2126, 0.7152, 0.0722]) @ seen, 0, 1)) - 16
+    blue = 100 * np.cbrt(np.clip(seen[2], 0, 1)) - 100 * np.cbrt(np.clip(seen[:2].mean(axis=0), 0, 1))
+    for a in range(len(COLORS)):
+        for b in range(a):
+            assert np.hypot(light[a] - light[b], blue[a] - blue[b]) > 8, (COLORS[a], COLORS[b])
