@@ -20,11 +20,9 @@ def quantile_bars(runs: Sequence[RunData]) -> list[Drawing]:
     for name in dict.fromkeys(found["name"] for _, found in of):
         models = [(run.name, found["wdfs"]) for run, found in of if found["name"] == name]
         said = f"{name}: where similarities lie. The thin line holds the middle 99.8 % of a set, the thicker ones 90 % "
-        said += "and 50 %, the tick is the median; "
-        said += "; ".join(
-            f"{model}: overlap {w['overlap']:.3f}, robust inf Sᵖ − sup Sⁿ {w['robust_gap']:+.2f}".replace("+-", "−")
-            for model, w in models
-        )
+        said += "and 50 %, the tick is the median."
+        said += " The ends that count leave out 0.1 % (robust). "
+        said += "; ".join(f"{model}: overlap {w['overlap']:.3f}, {_gap(w['robust_gap'])}" for model, w in models) + "."
         labels = ["all positives Sᵖ", "all negatives Sⁿ"]
         with small_axes(labels, height=0.75 + 0.62 * len(models)) as (figure, axes):
             entries: list[Any] = []
@@ -54,6 +52,10 @@ def quantile_bars(runs: Sequence[RunData]) -> list[Drawing]:
             legend_above(axes, entries, labels)
             drawings.append(Drawing(as_svg(figure, said), said))
     return drawings
+
+
+def _gap(gap: float) -> str:
+    return "inf Sᵖ − sup Sⁿ " + f"{gap:+.2f}".replace("-", "−")
 
 
 def wdfs_table(runs: Sequence[RunData]) -> Table | None:

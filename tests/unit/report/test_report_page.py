@@ -22,6 +22,7 @@ from unpg.report import RunData, load_run, write_report
 from unpg.report.figures import COLORS, Curve, Line, curve, line_style, lines, own_ids
 from unpg.report.mismatch import mismatches
 from unpg.report.tables import differing_settings, result_tables, run_facts
+from unpg.report.wdfs import quantile_bars, sampling_table, wdfs_table
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +168,20 @@ def test_a_diagnosis_takes_the_place_of_the_simple_picture(runs, tmp_path):
     assert "<others>" not in text
     assert "robust sup" in text
     assert "similarities that the loss compares" not in text
+    told = diagnosed.diagnosis["sets"]
+    gaps, samples = wdfs_table([diagnosed]), sampling_table([diagnosed])
+    assert [name for name, _, _ in gaps.groups] == ["people & <others>", "list"]
+    row = dict(zip(gaps.columns, gaps.groups[0][2][0], strict=True))
+    assert row["robust gap"].value == told[0]["wdfs"]["robust_gap"]
+    assert row["P(p ≤ n), %"].value == told[0]["wdfs"]["violation"]
+    assert row["median Sⁿ"].value == told[0]["wdfs"]["negatives"]["quantiles"]["0.5"]
+    ((name, model, rows),) = samples.groups  # a list has no samples
+    assert (name, model) == ("people & <others>", diagnosed.name)
+    assert [r[0].text for r in rows] == [one["name"] for one in told[0]["samples"]]
+    assert [r[6].value for r in rows] == [one["tail_density"] for one in told[0]["samples"]]
+    assert "filter: recall, %" not in samples.columns  # no noise was planted
+    assert len(quantile_bars([diagnosed, dataclasses.replace(diagnosed, name="twin")])) == 2
+    assert wdfs_table([runs[0]]) is sampling_table([runs[0]]) is None
 
 
 def test_nothing_to_show_is_an_error(runs, tmp_path):
