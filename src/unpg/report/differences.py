@@ -12,7 +12,7 @@ from unpg.report.recipes import Recipe, recipes, replicates
 from unpg.report.run import RunData
 from unpg.report.table import Cell, Group, Table, heading
 
-__all__ = ["RunDifference", "difference_tables", "run_differences"]
+__all__ = ["RunDifference", "difference_tables", "headlines", "run_differences"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,20 @@ def difference_tables(differences: Sequence[RunDifference], reasons: Sequence[st
         groups.append((benchmark, f"{second} less {first}", tuple(_row(row) for row in rows)))
     confidence = f"{100 * differences[0].difference.confidence:.4g} %" if differences else ""
     columns = ("Figure", "Points", f"{confidence} interval", "p (Holm)", "Better")
-    return Table("Differences", columns, tuple(groups), tuple(_notes(differences, reasons)))
+    findings = tuple(headlines(differences))
+    return Table("Differences", columns, tuple(groups), tuple(_notes(differences, reasons)), findings=findings)
+
+
+HEADLINES = ("accuracy", "tar@far=1e-4", "tar@far=1e-3", "rank=1", "tar@far=1e-2", "eer")
+"""The figure that a sentence is about is the first of these that there is, else the first of all."""
+
+
+def headlines(differences: Sequence[RunDifference]) -> Iterator[str]:
+    """One sentence for each benchmark and pair of recipes, about the figure that a reader asks for first."""
+    for _, rows in itertools.groupby(differences, lambda d: (d.benchmark, d.first, d.second)):
+        of = {row.difference.figure: row for row in rows}
+        named = next((figure for figure in HEADLINES if figure in of), next(iter(of)))
+        yield f"{of[named].sentence()}."
 
 
 def _row(row: RunDifference) -> tuple[Cell, ...]:

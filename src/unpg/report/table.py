@@ -53,6 +53,7 @@ class Table:
         groups: Rows, usually of one benchmark each.
         notes: What must be said below.
         words: The cells hold text rather than figures.
+        findings: What the table says, in sentences that stand above it.
     """
 
     title: str
@@ -60,6 +61,7 @@ class Table:
     groups: tuple[Group, ...]
     notes: tuple[str, ...] = ()
     words: bool = False
+    findings: tuple[str, ...] = ()
 
     def marks(self) -> tuple[str, ...]:
         """The explanation of every sign that the table uses."""

@@ -15,6 +15,7 @@ def to_markdown(tables: Sequence[Table], title: str) -> str:
     parts = [f"# {_markdown(title)}\n"]
     for table in tables:
         lines = [f"## {_markdown(table.title)}\n"]
+        lines += [f"- {_markdown(finding)}" for finding in table.findings] + ([""] if table.findings else [])
         lines.append(f"| {' | '.join(_markdown(c) or ' ' for c in table.columns)} |")
         lines.append(
             f"|---|{'---|' if table.words else '---:|'}"
@@ -80,7 +81,7 @@ def to_latex(tables: Sequence[Table], title: str) -> str:
                 lines.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{{said}}} \\")
             lines += [" & ".join(_in_brackets(cell, _latex) for cell in row) + r" \\" for row in rows]
         lines += [r"\bottomrule", r"\end{tabular}"]
-        notes = [_latex(note) for note in (*table.marks(), *table.notes)]
+        notes = [_latex(note) for note in (*table.findings, *table.marks(), *table.notes)]
         if notes:
             lines += [
                 r"\par\smallskip",
