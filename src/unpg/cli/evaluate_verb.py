@@ -41,6 +41,7 @@ from unpg.evaluate import (
     TemplateResult,
     ThresholdRule,
     chosen_threshold,
+    judge_megaface_features,
     open_benchmark,
     parse_threshold_rule,
     save_results,
@@ -65,6 +66,11 @@ def run(arguments: Sequence[str]) -> None:
     if found.list or found.layout:
         _tell(found, console)
         return
+    if found.features and found.benchmark and found.model is None:
+        _judge_features(found, console)
+        return
+    if found.features:
+        raise ConfigError("--features takes the place of a model; give one of them, and --benchmark megaface.")
     if found.model is None or not found.benchmark:
         raise ConfigError("unpg evaluate needs a model and --benchmark; --list shows the benchmarks.")
     settings = None
@@ -117,6 +123,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="say what each benchmark is, and stop")
     parser.add_argument("--layout", metavar="SET", help="show where a set is expected and where one gets it, and stop")
     parser.add_argument("--data", help="data root (default: $UNPG_DATA, else ../shared/data)")
+    parser.add_argument(
+        "--features",
+        nargs=3,
+        metavar=("FACESCRUB", "MEGAFACE", "ENDING"),
+        help="instead of a model: folders of the MegaFace devkit's feature files and the ending of their names, as "
+        "_r100.bin; for megaface and megaface-refined",
+    )
     parser.add_argument("--flip", choices=FLIPS, default="none", help="fusion with the mirror image (default: none)")
     parser.add_argument(
         "--pooling",
@@ -184,6 +197,17 @@ def _tell(found: argparse.Namespace, console: Console) -> None:
         if set_name is None:
             raise DataError(f"No set is called {found.layout!r}.{did_you_mean(found.layout, LAYOUTS)}")
         console.print(layout_text(set_name), highlight=False, markup=False, soft_wrap=True)
+
+
+def _judge_features(found: argparse.Namespace, console: Console) -> None:
+    label = found.name or "features"
+    facescrub, megaface, ending = found.features
+    results = [judge_megaface_features(name, facescrub, megaface, ending, found.data) for name in found.benchmark]
+    for result in results:
+        show_results({label: result}, found.folds, console)
+    if found.out:
+        save_results(found.out, results, model=label)
+        console.print(f"Wrote {found.out}")
 
 
 def _baselines(named: list[str] | None) -> list[str]:

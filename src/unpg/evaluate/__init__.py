@@ -2,7 +2,7 @@
 model.
 """
 
-from unpg.evaluate import named_searches, named_templates  # noqa: F401  (they register names)
+from unpg.evaluate import named_templates  # noqa: F401  (they register names)
 from unpg.evaluate.allpairs import AllPairs, all_pairs
 from unpg.evaluate.baselines import BASELINES, MODEL_BASELINES
 from unpg.evaluate.benchmark import AllPairsBenchmark, Benchmark, EmbedFunction, PairBenchmark, data_root
@@ -31,6 +31,7 @@ from unpg.evaluate.label_noise import flip_labels
 from unpg.evaluate.layouts import LAYOUTS
 from unpg.evaluate.named import FOLDER_PROTOCOLS, OWN_DATA, open_benchmark
 from unpg.evaluate.named_pairs import pair_benchmark
+from unpg.evaluate.named_searches import judge_megaface_features
 from unpg.evaluate.quality import DiscardCurve, error_versus_discard, pair_quality
 from unpg.evaluate.registry import BENCHMARKS
 from unpg.evaluate.results import AllPairsResult, PairResult, Result, load_results, save_results, stored_replicates
@@ -122,6 +123,7 @@ __all__ = [
     "judge_all_pairs",
     "judge_at",
     "judge_groups",
+    "judge_megaface_features",
     "judge_pairs",
     "list_evidence",
     "load_diagnosis",

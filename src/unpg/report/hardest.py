@@ -19,7 +19,7 @@ from unpg.evaluate.results import scores_path
 from unpg.report.run import RunData
 from unpg.report.table import Cell, Group, Table, number_cell
 
-__all__ = ["HARDEST", "HardPair", "HardPairs", "Picture", "hardest_pairs", "hardest_table", "thumbnail"]
+__all__ = ["HARDEST", "HardPair", "HardPairs", "Picture", "hard_pairs", "hardest_table", "thumbnail"]
 
 HARDEST = 6
 """Pairs of each kind for each benchmark and model."""
@@ -64,7 +64,7 @@ class HardPairs:
     unread: int = 0
 
 
-def hardest_pairs(runs: Sequence[RunData], *, thumbnails: bool = False) -> list[HardPairs]:
+def hard_pairs(runs: Sequence[RunData], *, thumbnails: bool = False) -> list[HardPairs]:
     """Of every benchmark and model whose images are known by name.
 
     Args:

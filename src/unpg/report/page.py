@@ -12,7 +12,7 @@ from unpg.report.differences import difference_tables, run_differences
 from unpg.report.discard import discard_drawings, discard_table
 from unpg.report.figures import Drawing, own_ids, similarity_histograms
 from unpg.report.groups import group_bars
-from unpg.report.hardest import hardest_pairs, hardest_table
+from unpg.report.hardest import hard_pairs, hardest_table
 from unpg.report.judged import cmc_curves, verification_curves
 from unpg.report.mismatch import mismatches
 from unpg.report.recipes import recipes, seed_table
@@ -75,7 +75,7 @@ def write_report(
         tables=_sections(runs),
         figures=numbered,
         recipes=recipes(runs),
-        hardest=hardest_pairs(runs, thumbnails=thumbnails),
+        hardest=hard_pairs(runs, thumbnails=thumbnails),
         thumbnails=thumbnails,
         missing=[run.name for run in runs if run.steps and not run.similarities and not run.diagnosis],
     )
@@ -125,7 +125,7 @@ def _sections(runs: Sequence[RunData]) -> dict[str, list[Table]]:
         "differences": [difference_tables(*run_differences(runs))],
         "quality": [discard_table(runs)],
         "wdfs": [wdfs_table(runs), sampling_table(runs)],
-        "hardest": [hardest_table(hardest_pairs(runs))],
+        "hardest": [hardest_table(hard_pairs(runs))],
         "configuration": [differing_settings(runs), run_facts(runs)],
     }
     return {section: [table for table in tables if table is not None] for section, tables in maybe.items()}

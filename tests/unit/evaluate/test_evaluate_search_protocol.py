@@ -1,11 +1,26 @@
 """Identification against loops over probes on the made sets, and draws against searches that are really repeated."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from unpg.cli.main import main
 from unpg.data import ArraySet
-from unpg.errors import DataError
-from unpg.evaluate import BASELINES, Bootstrap, Enrolled, SearchBenchmark, closed_set, gallery_rates, open_benchmark
+from unpg.data.megaface import read_feature_list, write_feature, write_feature_list
+from unpg.errors import DataError, ShapeError
+from unpg.evaluate import (
+    BASELINES,
+    Bootstrap,
+    Enrolled,
+    SearchBenchmark,
+    closed_set,
+    gallery_rates,
+    judge_megaface_features,
+    load_results,
+    open_benchmark,
+)
 from unpg.evaluate.identification import Searches, search
 from unpg.evaluate.search_protocol import SearchEvidence
 from unpg.evaluate.templates import pool
@@ -170,6 +185,51 @@ def test_refined_megaface_leaves_the_noise_out(every_set):
     assert refined.rank[1] > plain.rank[1]
     assert "as published" in plain.notes[0]
     assert "1 noisy probes and 1 noisy distractors" in refined.notes[0]
+
+
+def test_feature_files_give_what_images_give(every_set, tmp_path, capsys):
+    """The devkit's files of the vectors that a model would give: the same figures, without an image or a network."""
+    for name in ("megaface", "megaface-refined"):
+        benchmark = open_benchmark(name, every_set)
+        vectors, norms = BASELINES["grey-pixels"](benchmark.images)
+        scrub, _ = benchmark.images.parts.values()
+        for i, vector in enumerate(vectors * norms[:, None]):
+            part, root = ("f", "facescrub_images") if i < len(scrub) else ("m", "megaface_images")
+            path = Path(benchmark.images.name(i)).relative_to(every_set / "megaface" / root)
+            write_feature(tmp_path / part / f"{path}_x.bin", vector)
+        found = judge_megaface_features(name, tmp_path / "f", tmp_path / "m", "_x.bin", every_set)
+        expected = benchmark.run(lambda images, v=vectors, n=norms: (v, n))
+        assert found.metrics() == expected.metrics()
+        assert found.distractors == expected.distractors
+    words = ["evaluate", "--features", str(tmp_path / "f"), str(tmp_path / "m"), "_x.bin", "--data", str(every_set)]
+    assert main([*words, "--benchmark", "megaface", "megaface-refined", "--out", str(tmp_path / "out")]) == 0
+    assert "60 distractors" in capsys.readouterr().out
+    assert set(load_results(tmp_path / "out")["results"]) == {"megaface", "megaface-refined"}
+    assert main([*words, "--benchmark", "lfw"]) == 2
+    assert "'megaface' or 'megaface-refined'; got 'lfw'" in capsys.readouterr().err
+    assert main([*words, "model.safetensors"]) == 2
+    assert "takes the place of a model" in capsys.readouterr().err
+    (tmp_path / "m/3/3@N/3_0.png_x.bin").unlink()
+    with pytest.raises(DataError, match=r"3_0\.png_x\.bin cannot be read"):
+        judge_megaface_features("megaface", tmp_path / "f", tmp_path / "m", "_x.bin", every_set)
+    write_feature(tmp_path / "g/P0/P0_0.png_x.bin", np.ones(3))
+    for path in (tmp_path / "f").rglob("*.bin"):
+        write_feature(tmp_path / "g" / path.relative_to(tmp_path / "f"), np.ones(3))
+    with pytest.raises(ShapeError, match="3 numbers"):
+        judge_megaface_features(
+            "megaface-refined", tmp_path / "g", tmp_path / "f", "_x.bin", fewer(every_set, tmp_path)
+        )
+
+
+def fewer(every_set, tmp_path):
+    """Lists whose distractors are the probes themselves, so that their features are all there."""
+    root = tmp_path / "lists"
+    shutil.copytree(every_set / "megaface/templatelists", root / "megaface/templatelists")
+    for file in ("facescrub_noises.txt", "megaface_noises.txt"):
+        shutil.copy(every_set / "megaface" / file, root / "megaface" / file)
+    probes = read_feature_list(root / "megaface/templatelists/facescrub_features_list.json").paths
+    write_feature_list(root / "megaface/templatelists/megaface_features_list.json_1000000_1", probes)
+    return root
 
 
 def test_tinyface_says_that_images_are_stretched(every_set):

@@ -16,7 +16,7 @@ from unpg.evaluate import error_versus_discard
 from unpg.report import RunData, load_run, report_tables, write_report
 from unpg.report.discard import discard_drawings, discard_table
 from unpg.report.groups import group_bars, group_tables, ratio_sentences
-from unpg.report.hardest import HARDEST, hardest_pairs, hardest_table
+from unpg.report.hardest import HARDEST, hard_pairs, hardest_table
 from unpg.report.judged import cmc_curves, verification_curves
 from unpg.report.tables import gallery_table, result_tables, threshold_table
 
@@ -140,7 +140,7 @@ def test_discard_curve_is_the_function_s_and_says_what_cannot_be_drawn(runs):
 
 
 def test_hardest_pairs_are_the_extremes(runs):
-    found = {one.benchmark: one for one in hardest_pairs(runs[:1])}
+    found = {one.benchmark: one for one in hard_pairs(runs[:1])}
     arrays, names = runs[0].scores["list"], runs[0].images["list"]
     scores, same = arrays["scores"], arrays["same"]
     assert [p.score for p in found["list"].false_matches] == sorted(scores[~same].tolist(), reverse=True)[:HARDEST]
@@ -174,12 +174,12 @@ def test_pictures_that_are_not_there_are_counted(runs):
         images={"list": [f"gone/{n}.png" for n in range(len(runs[0].images["list"]))]},
         results={"list": runs[0].results["list"]},
     )
-    (found,) = hardest_pairs([lost], thumbnails=True)
+    (found,) = hard_pairs([lost], thumbnails=True)
     names = {p.name for pair in (*found.false_matches, *found.false_non_matches) for p in (pair.first, pair.second)}
     assert found.unread == len(names)
     cut = dataclasses.replace(lost, images={"list": ["one.png"]})
     with pytest.raises(DataError, match=r"point to image \d+ and only 1 names"):
-        hardest_pairs([cut])
+        hard_pairs([cut])
 
 
 def test_a_broken_picture_does_not_stop_the_report(runs, tmp_path):
@@ -189,7 +189,7 @@ def test_a_broken_picture_does_not_stop_the_report(runs, tmp_path):
         runs[0],
         results={"people": {**runs[0].results["people"], "hardest": [[str(broken), str(tmp_path), 0.5, False]]}},
     )
-    (found,) = hardest_pairs([odd], thumbnails=True)
+    (found,) = hard_pairs([odd], thumbnails=True)
     assert found.unread == 2
 
 
