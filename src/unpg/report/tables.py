@@ -253,6 +253,9 @@ def run_facts(runs: Sequence[RunData]) -> Table | None:
 
 def _facts(run: RunData) -> list[tuple[str, str]]:
     found = [(key.replace("_", " ").replace(".", " · "), _fact(v)) for key, v in _scalars(run.summary)]
+    for benchmark, figures in run.results.items():
+        if (figures.get("intervals") or {}).get("digest"):
+            found.append((f"pairs digest · {benchmark}", figures["intervals"]["digest"]))
     if run.faults is not None:
         found.append(("unreadable images", f"{run.faults:,}"))
     if not run.finished:

@@ -220,6 +220,8 @@ def test_digests_and_versions_are_on_the_page(runs, tmp_path):
     assert "ab" * 32 in text
     row = cells(table_of(runs, "Versions, digests and other facts"), "", "data digests · list")
     assert row[runs[0].name].text == "c0"
+    pairs = cells(table_of(runs, "Versions, digests and other facts"), "", "pairs digest · people")
+    assert {cell.text for cell in pairs.values()} == {runs[0].results["people"]["intervals"]["digest"]}
 
 
 def test_arrays_of_a_known_kind_must_be_whole(every_kind, tmp_path):
