@@ -70,12 +70,12 @@ def test_a_run_over_its_training_set_and_test_sets(runs, patterns, tmp_path, cap
 
 def test_class_weights_are_those_of_the_checkpoint(runs):
     setup = open_trained(runs / "base", device="cpu")
-    state = load_checkpoint(latest_checkpoint(runs / "base"))
-    weights = [v for k, v in state["loss"].items() if k.endswith("weight")]
+    state = load_checkpoint(latest_checkpoint(runs / "base")).tensors
+    weights = [v for k, v in state.items() if k.startswith("loss/") and k.endswith("weight")]
     assert torch.equal(setup.loss.pairs.head.weight.cpu(), weights[0])
     assert not setup.model.backbone.training
     for name, tensor in setup.model.backbone.state_dict().items():
-        assert torch.equal(tensor, state["backbone"][name]), name
+        assert torch.equal(tensor, state[f"backbone/{name}"]), name
 
 
 def test_planted_noise(runs, tmp_path, capsys):

@@ -25,8 +25,8 @@ def content(image_set: ImageSet, i: int) -> bytes:
     if isinstance(image_set, FolderSet | PairImages):
         try:
             return Path(image_set.name(i)).read_bytes()
-        except OSError as error:
-            raise DataError(f"{image_set.name(i)} cannot be read: {error.strerror or error}.") from error
+        except (OSError, ValueError) as error:  # a name from a list need be no path at all
+            raise DataError(f"{image_set.name(i)} cannot be read: {error}.") from error
     own = getattr(image_set, "content", None)
     if own is not None:
         data: bytes = own(i)

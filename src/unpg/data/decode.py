@@ -112,6 +112,8 @@ def _content(path: str | PathLike[str], name: str) -> bytes:
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise DataError(f"{name} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:  # a path from a list with a zero byte or half a character in it
+        raise DataError(f"{name!r} is no path: {error}.") from error
     if len(data) > _MAX_BYTES:
         raise DataError(f"{name} has more than {_MAX_BYTES:,} bytes; that is no face crop. Remove it.")
     return data
@@ -151,6 +153,10 @@ def _decode_any(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
     except UnidentifiedImageError as error:
         kinds = ", ".join(_FORMATS)
         raise DataError(f"{name} is not an image of a known kind ({kinds}); it starts with {data[:8]!r}.") from error
+    except Image.DecompressionBombError as error:  # Pillow looks at the head before we can
+        raise DataError(
+            f"{name} would have too many pixels, more than the {max_pixels:,} allowed: {error} Shrink or remove it."
+        ) from error
     # Pillow's decoders raise nearly anything on hostile bytes; all of it means that the file is broken.
     except Exception as error:
         raise DataError(f"{name} is broken: {error}. Restore or remove it.") from error

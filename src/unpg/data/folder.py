@@ -301,5 +301,5 @@ def file_size(path: str) -> int:
     """Bytes of a file, for digests; -1 if it is missing."""
     try:
         return os.stat(path).st_size
-    except OSError:
+    except (OSError, ValueError):
         return -1  # a missing file makes another digest, and an error only when it is read

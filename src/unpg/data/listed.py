@@ -59,8 +59,8 @@ class ListedSet:
         """
         try:
             return Path(self.path(i)).read_bytes()
-        except OSError as error:
-            raise DataError(f"{self.path(i)} cannot be read: {error.strerror or error}.") from error
+        except (OSError, ValueError) as error:  # a name from a list need be no path at all
+            raise DataError(f"{self.path(i)} cannot be read: {error}.") from error
 
     def read(self, i: int) -> NDArray[np.uint8]:
         """Image ``i``, (h, w, 3) uint8 RGB.

@@ -12,7 +12,8 @@ Axes: n images.
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from unpg.data.bins import image_file, parse_pickle
 from unpg.data.decode import decode, first_size, require_size
 from unpg.data.dense_labels import dense_labels
 from unpg.data.image_set import set_digest
-from unpg.errors import ConfigError, DataError
+from unpg.data.lmdb_pages import check_lmdb_pages
+from unpg.errors import ConfigError, DataError, shown
 
 __all__ = ["LmdbSet"]
 
@@ -36,8 +38,8 @@ _open: dict[str, tuple[int, Any]] = {}
 class LmdbSet:
     """Images of an LMDB, in the order of ``__keys__``, else of their numbers, else of their keys.
 
-    Opening reads every record once for its label. lmdb believes what stands in the file: one that was tampered with
-    can crash the process, and only a cut-off file is noticed.
+    Opening reads every record once for its label, and before that all pages with keys: lmdb believes what stands in
+    the file, and one that was tampered with would end the process.
 
     Args:
         path: The folder with ``data.mdb``, or the file.
@@ -106,7 +108,7 @@ class LmdbSet:
         return f"{self.path}#{key.decode('utf-8', 'backslashreplace')}"
 
     def _keys(self) -> list[bytes]:
-        with _environment(self.path).begin(buffers=False) as reading:
+        with _reading(self.path) as reading:
             there = [bytes(key) for key in reading.cursor().iternext(keys=True, values=False)]
             listed = reading.get(b"__keys__")
         keys = [key for key in there if not key.startswith(b"__")]
@@ -125,7 +127,7 @@ class LmdbSet:
         return named
 
     def _get(self, key: bytes) -> bytes:
-        with _environment(self.path).begin(buffers=False) as reading:
+        with _reading(self.path) as reading:
             value: bytes | None = reading.get(key)
         if value is None:
             raise DataError(f"{self._said(key)} is not there. Write the database again.")
@@ -162,7 +164,7 @@ class LmdbSet:
         if isinstance(who, str) and who.isascii() and who.isdigit() and len(who) < 19:
             who = int(who)
         if isinstance(who, bool) or not isinstance(who, int | str) or who == "":
-            raise DataError(f"{self._said(key)}: expected a number or name as label, got {who!r:.80}.")
+            raise DataError(f"{self._said(key)}: expected a number or name as label, got {shown(who, 80)}.")
         return image, who
 
     def _pickled(self, key: bytes, value: bytes) -> tuple[bytes, Any]:
@@ -179,6 +181,19 @@ class LmdbSet:
         return image, fields.get(5, 0)
 
 
+@contextmanager
+def _reading(path: str) -> Iterator[Any]:
+    """A look into the database."""
+    opened = _environment(path)
+    import lmdb
+
+    try:
+        with opened.begin(buffers=False) as reading:
+            yield reading
+    except lmdb.Error as error:
+        raise DataError(f"{path} is broken: {error}. Fetch it or write it again.") from error
+
+
 def _environment(path: str) -> Any:
     """The database, opened once in each process."""
     try:
@@ -192,17 +207,13 @@ def _environment(path: str) -> Any:
             return known
         known.close()
     file = Path(path) / "data.mdb" if Path(path).is_dir() else Path(path)
+    check_lmdb_pages(file)
     try:
-        size = file.stat().st_size
         opened = lmdb.open(
             real, subdir=Path(path).is_dir(), readonly=True, create=False, lock=False, readahead=False, meminit=False
         )
-    except (OSError, lmdb.Error) as error:
+    except (OSError, MemoryError, lmdb.Error) as error:
         raise DataError(f"{path} cannot be opened as LMDB: {error}.") from error
-    needed = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
-    if size < needed:
-        opened.close()
-        raise DataError(f"{file} is cut off at byte {size}: its pages end at byte {needed}. Fetch it again.")
     _open.pop(real, None)
     _open[real] = os.getpid(), opened
     return opened

@@ -5,6 +5,7 @@ Axes: n images.
 
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unpg.data.decode import decode, first_size, require_size
+from unpg.data.folder import file_size
 from unpg.data.recordio import Record, RecordFile, read_index
 from unpg.errors import DataError
 
@@ -100,7 +102,7 @@ class RecordSet:
 
     def digest(self) -> str:
         """From keys, byte offsets (and so sizes), labels and identity names, not from where the file lies."""
-        sha = hashlib.sha256(json.dumps([self._file.size, self.identities]).encode())
+        sha = hashlib.sha256(json.dumps([file_size(os.fspath(self.path)), self.identities]).encode())
         sha.update(np.ascontiguousarray(self._rows[:3]).data)
         return sha.hexdigest()
 
@@ -232,7 +234,10 @@ def _listed_images(
     path: Path, file: RecordFile, keys: NDArray[np.int64], offsets: NDArray[np.int64], ranges: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
     """Places of the image records in insightface's layout."""
-    declared = int(file.record(int(offsets[0])).labels[0])
+    said = file.record(int(offsets[0])).labels[0]
+    if not math.isfinite(said):
+        raise DataError(f"{path}, byte {offsets[0]}: record 0 says that {said} is the first key without an image.")
+    declared = int(said)
     after = np.flatnonzero(ranges[1:]) + 1
     first = int(keys[after[0]]) if len(after) else int(keys[-1]) + 1
     # float32 holds whole numbers up to 2**24; beyond, record 0 is off by some, but the records themselves are not.

@@ -13,6 +13,7 @@ import os
 import re
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -118,8 +119,9 @@ class RecordFile:
         """The bytes of the record that begins at byte ``offset``, its parts joined.
 
         Raises:
-            DataError: No whole record begins there. Names the byte.
+            DataError: No whole record begins there. Names the byte. Or the file has become shorter since it was opened.
         """
+        self._require_all_there()
         parts, at = [], offset
         while True:
             kind, length = self._part(at, first=at == offset)
@@ -254,6 +256,13 @@ class RecordFile:
                 f"{self.path}, byte {begin}: the record goes on to byte {end}, but the file ends at byte {self.size}. "
                 "It is cut off; fetch it again."
             )
+
+    def _require_all_there(self) -> None:
+        """Touching mapped bytes that a file has no more ends the process, without a word."""
+        with suppress(OSError):  # a file that is gone by name stays mapped
+            now = os.stat(self.path).st_size
+            if now < self.size:
+                raise DataError(f"{self.path} had {self.size} bytes when it was opened, now {now}: it was cut off.")
 
     def _mapped(self) -> mmap.mmap:
         try:

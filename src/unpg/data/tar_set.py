@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from unpg.data.decode import decode, first_size, require_size
 from unpg.data.dense_labels import dense_labels
-from unpg.errors import DataError
+from unpg.errors import DataError, shown
 
 __all__ = ["TarMember", "TarSet", "tar_members"]
 
@@ -175,7 +175,7 @@ def tar_members(data: mmap.mmap | bytes, file: str, start: int = 0) -> Iterator[
         if len(block) < _BLOCK or not _sum_holds(block):
             raise DataError(f"{file}, byte {at}: no header of a tar archive. The file is broken or compressed.")
         size = _number(block[124:136], file, at + 124)
-        if "size" in pax and not pax["size"].isdecimal():
+        if "size" in pax and not (pax["size"].isdecimal() and len(pax["size"]) < 19):
             raise DataError(f"{file}, byte {head}: the size {pax['size'][:40]!r} in an extended header is no number.")
         size = int(pax["size"]) if "size" in pax else size
         begin = at + _BLOCK
@@ -228,7 +228,7 @@ def _sample(
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-        raise DataError(f"{where}: expected a number or name, got {value!r:.80}.")
+        raise DataError(f"{where}: expected a number or name, got {shown(value, 80)}.")
     return images[0], value
 
 

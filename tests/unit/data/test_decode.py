@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -159,3 +160,28 @@ def test_real_faces_decode_as_pillow_does(faces):
     for path in sorted((faces / "lfw" / "images").glob("A*/*.jpg"))[:50]:
         truth = np.asarray(Image.open(path).convert("RGB")).astype(int)
         assert np.abs(decode(path) - truth).max() <= 2
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP"])
+def test_a_head_of_60_000_x_60_000_is_refused_before_memory_is_asked_for(form):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, form)
+    data = bytearray(file.getvalue())
+    at, size, order = {"PNG": (16, 4, "big"), "BMP": (18, 4, "little"), "JPEG": (data.find(b"\xff\xc0") + 5, 2, "big")}[
+        form
+    ]
+    data[at : at + 2 * size] = (60_000).to_bytes(size, order) * 2
+    if form == "PNG":
+        data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"face\.img would have .*more than the 64,000,000"):
+        decode(bytes(data), name="face.img")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_a_path_that_no_file_can_have():
+    for path in ("a\0b.png", "\ud800.png", "x" * 5000):
+        with pytest.raises(DataError, match="is no path|cannot be read"):
+            decode(path)

@@ -115,7 +115,7 @@ class Hostile:
     [
         (pickle.dumps((Hostile(), 1)), r"db#0 asks for .*system while it is unpickled.* Nothing of it was run"),
         (pickle.dumps([b"x"]), "db#0: expected a pickle of .image, label., got a list"),
-        (pickle.dumps({"image": b"x"}), "got a dict"),
+        (pickle.dumps({"image": b"x"}), "asks for a set or dictionary"),
         (pickle.dumps((3, 1)), "db#0 is a int; expected bytes"),
         (pickle.dumps((b"x", 1.5)), "db#0: expected a number or name as label, got 1.5"),
         (pickle.dumps((b"x", True)), "got True"),

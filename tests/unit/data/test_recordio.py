@@ -328,3 +328,11 @@ def test_the_real_sample_is_what_its_list_says(faces, tmp_path):
     scanned = RecordSet(tmp_path)
     assert scanned.labels.tolist() == data.labels.tolist()
     assert [scanned.content(i) for i in range(8)] == [data.content(i) for i in range(8)]
+
+
+def test_a_first_record_that_says_no_number(tmp_path):
+    with RecordWriter(tmp_path / "a.rec") as out:
+        out.write(0, pack([float("nan"), 3.0], b""))
+        out.write(1, pack([0.0], jpeg(1)))
+    with pytest.raises(DataError, match=r"a\.rec, byte 0: record 0 says that nan"):
+        RecordSet(tmp_path / "a.rec")

@@ -231,7 +231,7 @@ def test_arrays_of_a_known_kind_must_be_whole(every_kind, tmp_path):
         load_run(folder)
     np.savez(folder / "scores" / "searches.npz", cmc=np.ones(2))
     (folder / "scores" / "list.names.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match=r"list\.names\.txt is no text"):
+    with pytest.raises(DataError, match=r"list\.names\.txt cannot be read"):
         load_run(folder)
     results = json.loads((folder / "results.json").read_text())
     assert results["versions"] == {"unpg": "0.1.0"}
