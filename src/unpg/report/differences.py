@@ -41,14 +41,21 @@ class RunDifference:
         return heading(self.difference.figure, self.protocol)
 
     def sentence(self) -> str:
-        """In words; it says that one is better only if that holds after the correction."""
-        said = self.difference.sentence(self.first, self.second, sure=self.sure)
+        """In words; it says that one is better only if that holds after the correction, or in every draw there is."""
+        said = self.difference.sentence(self.first, self.second, sure=self.sure or self.unresolved)
+        if self.unresolved:
+            said += f", in every one of {self.difference.replicates:,} draws, too few to be sure"
         return f"{self.benchmark}, {self.heading}: {said} (p = {self.p:.2g} after Holm)"
 
     @property
     def sure(self) -> bool:
         """The corrected p decides, so that a page with many rows does not find something in noise."""
         return self.p <= 1 - self.difference.confidence + 1e-12
+
+    @property
+    def unresolved(self) -> bool:
+        """Not sure, though every draw says the same: with more of them it would be."""
+        return not self.sure and self.difference.p <= 2 / (self.difference.replicates + 1) + 1e-12
 
 
 def run_differences(runs: Sequence[RunData]) -> tuple[list[RunDifference], list[str]]:
@@ -127,7 +134,7 @@ def _row(row: RunDifference) -> tuple[Cell, ...]:
         Cell(f"{sign}{estimate}", value=row.difference.estimate, low=row.difference.low, high=row.difference.high),
         Cell(f"{low} to {high}"),
         Cell(f"{row.p:.2g}" if row.p >= 0.001 else "< 0.001", value=row.p),
-        Cell(better if row.sure else "not told apart"),
+        Cell(better if row.sure else f"{better}, but too few draws" if row.unresolved else "not told apart"),
     )
 
 

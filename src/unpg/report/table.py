@@ -63,6 +63,11 @@ class Table:
     words: bool = False
     findings: tuple[str, ...] = ()
 
+    @property
+    def length(self) -> int:
+        """Number of rows."""
+        return sum(len(rows) for _, _, rows in self.groups)
+
     def marks(self) -> tuple[str, ...]:
         """The explanation of every sign that the table uses."""
         used = {sign for _, _, rows in self.groups for row in rows for c in row for sign in (c.text, c.mark)}

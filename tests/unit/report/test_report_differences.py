@@ -49,8 +49,8 @@ def test_differences_are_those_of_the_results(pair):
     # 100 draws give no p that ten questions leave below 0.05, however far the interval is from 0.
     assert one.difference.low > 0
     assert re.fullmatch(
-        r"all, TAR at FAR 10⁻³: strong and weak are not told apart: [\d.]+ points, 95 % interval [\d.]+ to [\d.]+ "
-        r"\(p = 0\.2 after Holm\)",
+        r"all, TAR at FAR 10⁻³: strong beats weak by [\d.]+ points, 95 % interval [\d.]+ to [\d.]+, in every one of "
+        r"100 draws, too few to be sure \(p = 0\.2 after Holm\)",
         one.sentence(),
     )
     assert re.fullmatch(
@@ -96,9 +96,14 @@ def test_a_run_and_itself_are_not_told_apart(pair):
 def test_decision_is_that_of_the_corrected_p(pair):
     _, runs = pair
     found, _ = run_differences(runs)
-    borderline = [dataclasses.replace(f, p=0.06) for f in found]
-    table = difference_tables(borderline, [])
-    assert {row[-1].text for _, _, rows in table.groups for row in rows} == {"not told apart"}
+
+    def verdicts(p, corrected):
+        rows = [dataclasses.replace(f, p=corrected, difference=dataclasses.replace(f.difference, p=p)) for f in found]
+        return {row[-1].text for _, _, rows in difference_tables(rows, []).groups for row in rows}
+
+    assert verdicts(0.03, 0.06) == {"not told apart"}
+    assert verdicts(0.03, 0.05) == {"strong"}
+    assert verdicts(2 / 101, 0.06) == {"strong, but too few draws"}  # no draw says otherwise
 
 
 def test_too_few_draws_for_many_differences_are_told(pair):
