@@ -16,7 +16,7 @@ from rich.progress import Progress
 from unpg.cli.model_option import open_model, presets
 from unpg.cli.result_table import BEST_THRESHOLD, show_results
 from unpg.data import ImageSet
-from unpg.embed import FLIPS, Model, SharedEmbeddings, default_cache
+from unpg.embed import FLIPS, Model, SharedEmbeddings, default_cache, weights_digest
 from unpg.embed.memory import keep_freed_memory
 from unpg.errors import ConfigError, DataError, did_you_mean
 from unpg.evaluate import (
@@ -49,6 +49,7 @@ from unpg.evaluate import (
 from unpg.evaluate.layouts import layout_text, set_of
 from unpg.evaluate.transfer import THRESHOLD_RULES
 from unpg.evaluate.verification import FOLD_RULES
+from unpg.train.summary import environment
 
 __all__ = ["run"]
 
@@ -101,7 +102,16 @@ def run(arguments: Sequence[str]) -> None:
         for label, results in rows.items():
             folder = Path(found.out) if label == name else Path(found.out) / label
             flipped = label == name or label in MODEL_BASELINES
-            save_results(folder, results, model=label, flip=found.flip if flipped else "none")
+            own = {"weights_digest": weights_digest(model.backbone)} if label == name else {}
+            save_results(
+                folder,
+                results,
+                model=label,
+                flip=found.flip if flipped else "none",
+                versions=environment(),
+                data_digests={benchmark.name: benchmark.images.digest() for benchmark in benchmarks},
+                **own,
+            )
         console.print(f"Wrote {found.out}")
 
 

@@ -237,7 +237,7 @@ def flat_pairs(file: AnyPath, images_root: AnyPath, *, name: str) -> PairList:
     genuine = sorted({int(a[1]) for (_, a), _ in pairs} - {0})
     impostors = sum(a[1] == "0" for (_, a), _ in pairs)
     runs = iter((np.arange(impostors) * max(len(genuine), 1) // max(impostors, 1)).tolist())
-    root, found = Path(images_root), PairCollector(name, str(images_root))
+    root, found = Path(images_root), PairCollector(name, file, images_root)
     for (number, a), (_, b) in pairs:
         same = a[1] != "0"
         fold = genuine.index(int(a[1])) if same else next(runs)

@@ -7,7 +7,7 @@ from unpg.evaluate.allpairs import AllPairs, all_pairs
 from unpg.evaluate.baselines import BASELINES, MODEL_BASELINES
 from unpg.evaluate.benchmark import AllPairsBenchmark, Benchmark, EmbedFunction, PairBenchmark, data_root
 from unpg.evaluate.bootstrap import Bootstrap, Interval, Intervals, Replicates, bootstrap
-from unpg.evaluate.comparison import Difference, compare, holm
+from unpg.evaluate.comparison import Difference, SeedMean, compare, holm, seed_means
 from unpg.evaluate.curves import Roc, TarAtFar
 from unpg.evaluate.diagnosis import (
     SHOWN_FILTERS,
@@ -90,6 +90,7 @@ __all__ = [
     "Sampling",
     "SearchBenchmark",
     "Searches",
+    "SeedMean",
     "SetDiagnosis",
     "TarAtFar",
     "TemplateBenchmark",
@@ -138,6 +139,7 @@ __all__ = [
     "save_diagnosis",
     "save_results",
     "search",
+    "seed_means",
     "stored_replicates",
     "template_scores",
     "wilson_interval",

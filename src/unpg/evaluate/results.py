@@ -282,7 +282,7 @@ def save_results(folder: str | os.PathLike[str], results: Sequence[Result], **in
         folder: Usually the run folder, or one for a model without a run.
         results: What the benchmarks returned.
         info: What else to say about the model, fit for JSON: ``model="..."``, ``flip="sum"``,
-            ``versions={...}``.
+            ``versions={...}``. A mapping is joined to the one that is there: ``data_digests={"lfw": "..."}``.
 
     Returns:
         The path of ``results.json``.
@@ -299,7 +299,9 @@ def save_results(folder: str | os.PathLike[str], results: Sequence[Result], **in
         names_path(scores).unlink(missing_ok=True)
         if names is not None:
             names_path(scores).write_text("".join(f"{_one_line(name)}\n" for name in names), encoding="utf-8")
-    kept.update(info)
+    for key, value in info.items():
+        before = kept.get(key)
+        kept[key] = {**before, **value} if isinstance(before, dict) and isinstance(value, Mapping) else value
     # Written beside and renamed: a reader, or a crash, never meets half a file.
     beside = path.with_suffix(".json.part")
     beside.write_text(json.dumps(kept, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unpg.config import parse_yaml
 from unpg.errors import ConfigError, DataError, shown
 from unpg.evaluate.diagnosis import load_diagnosis
-from unpg.evaluate.results import load_results
+from unpg.evaluate.results import load_results, names_path, scores_path
 from unpg.json_file import parse_json, read_json_object
 
 __all__ = ["SIMILARITY_SETS", "RunData", "load_run"]
@@ -43,8 +43,10 @@ class RunData:
         results: Benchmark -> figures, as ``Result.to_dict()`` gives them. At least ``metrics`` must be there.
         steps: The training steps logged: ``step``, ``epoch``, ``loss``, ``lr``, ``statistics`` ...
         evaluations: The evaluations during training: ``epoch``, ``results`` {benchmark: {metric: value}}.
+        recipe: Runs with the same are one recipe with several training seeds; empty leaves that to the configuration.
         scores: Benchmark -> arrays that curves are drawn from (``scores``, ``same``, or ``genuine``,
-            ``impostor``, ``edges``).
+            ``impostor``, ``edges`` ...), as ``Result.arrays()`` gives them.
+        images: Benchmark -> what its images are called, for the ``pairs`` of its arrays to point into.
         similarities: ``similarities.json``: ``bins``, ``counts``, ``fences`` ...; None if the run has none.
         diagnosis: ``diagnosis.json``: ``sets`` ...; None if nobody diagnosed the run.
         config: The resolved configuration, YAML text; empty for a model without a run.
@@ -59,12 +61,14 @@ class RunData:
     steps: Sequence[Mapping[str, Any]] = ()
     evaluations: Sequence[Mapping[str, Any]] = ()
     scores: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
+    images: Mapping[str, Sequence[str]] = field(default_factory=dict)
     similarities: Mapping[str, Any] | None = None
     diagnosis: Mapping[str, Any] | None = None
     config: str = ""
     summary: Mapping[str, Any] = field(default_factory=dict)
     faults: int | None = None
     finished: bool = True
+    recipe: str = ""
 
 
 def load_run(folder: str | os.PathLike[str], name: str | None = None) -> RunData:
@@ -75,8 +79,7 @@ def load_run(folder: str | os.PathLike[str], name: str | None = None) -> RunData
         name: What to call the model; the folder's name if not given.
 
     Raises:
-        DataError: The folder is missing, lacks the files of a run and of results, or a file is broken. Names
-        the
+        DataError: The folder is missing, lacks the files of a run and of results, or a file is broken. Names the
             file, and the line where there are lines.
     """
     path = Path(folder)
@@ -101,13 +104,16 @@ def load_run(folder: str | os.PathLike[str], name: str | None = None) -> RunData
     extra = {key: value for key, value in judged.items() if key != "results"}
     faults = path / "faults.jsonl"
     similarities = path / "similarities.json"
+    kinds = {scores_path(path, name).name: str(of.get("protocol", "pairs")) for name, of in judged["results"].items()}
+    scores = sorted((path / "scores").glob("*.npz"))
     return RunData(
         name=name or str(extra.get("model") or path.resolve().name),
         folder=str(path),
         results=judged["results"],
         steps=[e for e in events if e.get("event") == "step"],
         evaluations=evaluations,
-        scores={npz.stem: _arrays(npz) for npz in sorted((path / "scores").glob("*.npz"))},
+        scores={npz.stem: _arrays(npz, kinds.get(npz.name, "")) for npz in scores},
+        images={npz.stem: _text(names_path(npz)).splitlines() for npz in scores if names_path(npz).is_file()},
         similarities=_similarities(similarities) if similarities.is_file() else None,
         diagnosis=load_diagnosis(path) if (path / "diagnosis.json").is_file() else None,
         config=_text(path / "config.yaml") if all(trained) else "",
@@ -173,7 +179,15 @@ def _json(path: Path) -> dict[str, Any]:
     return read_json_object(path, "Write it again by ending the run with --resume.")
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "pairs": ("scores", "same"),
+    "all-pairs": ("genuine", "impostor", "edges"),
+    "templates": ("genuine", "impostor", "edges"),
+    "identification": ("cmc",),
+}
+
+
+def _arrays(path: Path, protocol: str) -> dict[str, NDArray[Any]]:
     try:
         with ZipFile(path) as archive:
             declared = sum(member.file_size for member in archive.infolist())
@@ -192,10 +206,11 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     # A broken archive raises as its compression, its checksums, or the text of an array's head.
     except Exception as error:
         raise DataError(f"{path} is not a file of scores: {shown(error)}. Run `unpg evaluate` again.") from None
-    if not ({"scores", "same"} <= found.keys() or {"genuine", "impostor", "edges"} <= found.keys()):
+    lacking = [name for name in _NEEDED.get(protocol, ()) if name not in found]
+    if lacking:
         raise DataError(
-            f"{path} holds {', '.join(sorted(found)) or 'nothing'}; needed are scores and same, or genuine, impostor "
-            "and edges. Run `unpg evaluate` again."
+            f"{path} holds {', '.join(sorted(found)) or 'nothing'}; needed are {', '.join(_NEEDED[protocol])}. "
+            "Run `unpg evaluate` again."
         )
     return found
 

@@ -19,7 +19,7 @@ from unpg.config import write_yaml
 from unpg.data import Batch, Fault, Loader
 from unpg.data.loader import WorkerError
 from unpg.distributed import ALONE, World, everyones, gather, largest
-from unpg.embed import Model
+from unpg.embed import Model, weights_digest
 from unpg.errors import ConfigError, DataError
 from unpg.evaluate import Result, save_results
 from unpg.export import save_model
@@ -130,7 +130,14 @@ def train(
         picture = _picture(trainer, results)
         unreadable = trainer.all_faults()
         if world.first:
-            save_results(run, results, model=run.name, flip=config.evaluation.flip, versions=environment())
+            save_results(
+                run,
+                results,
+                model=run.name,
+                flip=config.evaluation.flip,
+                versions=environment(),
+                weights_digest=weights_digest(setup.model.backbone),
+            )
             save_model(run / "model.safetensors", setup.model)
             (run / "similarities.json").write_text(json.dumps(finite(picture)) + "\n", encoding="utf-8")
         changed = changed_on_disk(setup.images, trainer.data)

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -290,3 +291,13 @@ def test_official_lists_of_the_real_sets(faces):
         people = len(np.unique(result.identities))
         counted[name] = (result.genuine + result.impostor, result.left_out, people)
     assert counted == {"lfw": (6000, 0, 4281), "cfp-ff": (7000, 0, 500), "cfp-fp": (6971, 29, 500)}
+
+
+def test_what_is_said_of_a_model_is_joined_and_not_lost(tmp_path):
+    labels = np.repeat(np.arange(3), 2)
+    result = judge_all_pairs("one", np.eye(3)[labels], labels, targets=(0.5,))
+    save_results(tmp_path, [result], model="m", data_digests={"one": "aa"})
+    save_results(tmp_path, [replace(result, benchmark="two")], model="n", data_digests={"two": "bb"})
+    found = load_results(tmp_path)
+    assert (found["model"], found["data_digests"]) == ("n", {"one": "aa", "two": "bb"})
+    assert list(found["results"]) == ["one", "two"]
