@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -65,8 +66,13 @@ def steps_told(run):
     return log.read_text().count('"event": "step"') if log.exists() else 0
 
 
-def saving(run):
-    return any((run / "checkpoints").glob("*.part"))
+def parts(run):
+    """Checkpoints that are, or were when a run was killed, being written."""
+    found = set()
+    for path in (run / "checkpoints").glob("*.part"):
+        with suppress(FileNotFoundError):  # it got its name just now
+            found.add((path.name, path.stat().st_ino))
+    return found
 
 
 def kill_when(child, condition, delay):
@@ -85,6 +91,15 @@ def kill_when(child, condition, delay):
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return True
+
+
+def kill_in_save(child, run, draw, left):
+    return kill_when(child, lambda: parts(run) - left, draw.uniform(0, 3 * SLOWER))
+
+
+def kill_after_steps(child, run, draw):
+    before, more = steps_told(run), draw.randrange(6)
+    return kill_when(child, lambda: more == 0 or steps_told(run) != before, draw.uniform(0, 0.05 + 0.05 * more))
 
 
 def wait(child):
@@ -124,22 +139,17 @@ def main():
                 "workers": workers[attempt % len(workers)],
                 "checkpoint": {**settings["checkpoint"], "asynchronous": draw.random() < 0.5},
             }
+            left = parts(run)
             child = start(settings, run, resume=(run / "config.yaml").exists(), slow=True)
             attempt += 1
             if done >= kills:
                 wait(child)
                 break
-            before, more = steps_told(run), draw.randrange(6)
-            if done % 2:
-                killed = kill_when(child, lambda: saving(run), draw.uniform(0, 3 * SLOWER))
-            else:
-                killed = kill_when(
-                    child, lambda: steps_told(run) != before or more == 0, draw.uniform(0, 0.05 + 0.05 * more)
-                )
+            killed = kill_in_save(child, run, draw, left) if done % 2 else kill_after_steps(child, run, draw)
             if not killed:
                 break
             done += 1
-            in_saves += saving(run)
+            in_saves += bool(parts(run) - left)
         odd += differences(run, whole)
         runs += 1
     print(json.dumps({"kills": done, "in saves": in_saves, "runs": runs, "different": odd, "attempts": attempt}))

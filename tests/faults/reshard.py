@@ -17,44 +17,42 @@ from pathlib import Path
 import torch
 from torch import distributed, nn
 
+from unpg.distributed import World
 from unpg.errors import DataError
+from unpg.heads import SampledHead, ShardedHead
 from unpg.train import checkpoint as checkpoint_file
 from unpg.train.checkpoint import Identities, RunState, checkpoints, latest_checkpoint, load_checkpoint, save_checkpoint
 from unpg.train.config import CheckpointConfig
+from unpg.train.parallel import split_rows
 from unpg.train.saver import Saver
 from unpg.train.state import flatten, load_optimizer, named_optimizer, rows_of, split, unflatten
 
 DIM = 3
-NAME = "loss/head.weight"
-
-
-def own_rows(rows, rank, size):
-    """As uneven as can be: with three processes and few rows, some have none."""
-    return range(rows * rank // size, rows * (rank + 1) // size)
 
 
 class Toy:
-    """A replicated network, class weights split by rows, and SGD with momentum over both."""
+    """A replicated network, a sharded and a sampled head, and SGD with momentum over all of them."""
 
     def __init__(self, rows, rank, size):
         torch.manual_seed(1)
+        world = World(rank, size)
         self.backbone = nn.Linear(DIM, DIM)
         self.loss = nn.Module()
-        self.loss.head = nn.Module()
-        whole = torch.randn(rows, DIM)
-        self.shared = {NAME: (own_rows(rows, rank, size), rows)}
-        mine = self.shared[NAME][0]
-        self.loss.head.weight = nn.Parameter(whole[mine.start : mine.stop].clone())
-        self.optimizer = torch.optim.SGD(
-            [*self.backbone.parameters(), self.loss.head.weight], lr=0.1, momentum=0.9, weight_decay=1e-2
-        )
+        self.loss.head = ShardedHead(rows, DIM, world)
+        self.loss.sampled = SampledHead(rows, DIM, world, rate=0.5, seed=3)
         self.modules = {"backbone": self.backbone, "loss": self.loss}
-        self.rows, self.mine = rows, mine
+        parameters = [p for module in self.modules.values() for p in module.parameters()]
+        self.optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-2)
+        self.loss.sampled.attach(self.optimizer)
+        self.rows, self.world, self.shared = rows, world, split_rows(self.loss)
 
     def step(self, step):
         """The gradient depends on the row's place alone, so any number of processes makes the same step."""
         gradient = torch.sin(torch.arange(self.rows * DIM, dtype=torch.float32) + step).view(self.rows, DIM)
-        self.loss.head.weight.grad = gradient[self.mine.start : self.mine.stop].clone()
+        head, sampled = self.loss.head, self.loss.sampled
+        head.weight.grad = gradient[head.first : head.last].clone()
+        sampled.part(torch.tensor([step % self.rows]), self.world, step)
+        sampled.active.grad = gradient[sampled.rows + sampled.first].clone()
         for p in self.backbone.parameters():
             p.grad = torch.full_like(p, 0.1 * step)
         self.optimizer.step()

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ SETTINGS = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(patterns):
     """From changed settings to a run of 12 steps, which takes a second."""
 
@@ -44,6 +45,14 @@ def settings(patterns):
     return make
 
 
+@pytest.fixture(scope="module")
+def whole(settings, tmp_path_factory):
+    """The run of ``settings()``, which nothing disturbed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    train(settings(), run)
+    return run
+
+
 @pytest.fixture
 def data(patterns, tmp_path):
     """A copy of the images to spoil."""
@@ -51,16 +60,16 @@ def data(patterns, tmp_path):
 
 
 def at_step(monkeypatch, step, do):
-    """Call ``do(trainer)`` once, in the middle of optimizer step ``step``."""
-    real, done = loop._Trainer._step, []
+    """Call ``do(trainer)`` once, within optimizer step ``step``."""
+    real, done = loop._Trainer._count, []
 
-    def stepped(self, batch, epoch):
+    def counted(self, stepped):
         if self.step == step and not done:
             done.append(True)
             do(self)
-        return real(self, batch, epoch)
+        return real(self, stepped)
 
-    monkeypatch.setattr(loop._Trainer, "_step", stepped)
+    monkeypatch.setattr(loop._Trainer, "_count", counted)
 
 
 def same_end(a, b):
@@ -83,8 +92,7 @@ def warnings(run):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_finishes_the_step_and_saves(settings, tmp_path, monkeypatch, capsys, number):
-    train(settings(), tmp_path / "whole")
+def test_a_signal_finishes_the_step_and_saves(settings, whole, tmp_path, monkeypatch, capsys, number):
     write_yaml(tmp_path / "recipe.yaml", settings())
     words = ["train", "--config", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
@@ -101,7 +109,7 @@ def test_a_signal_finishes_the_step_and_saves(settings, tmp_path, monkeypatch, c
     out = " ".join(capsys.readouterr().out.split())
     assert "Resuming after step 5 of 12." in out
     assert "bit for bit" in out
-    same_end(tmp_path / "whole", tmp_path / "run")
+    same_end(whole, tmp_path / "run")
 
 
 def test_a_second_signal_stops_at_once(settings, tmp_path, monkeypatch):
@@ -132,8 +140,7 @@ def test_a_signal_that_also_ends_the_workers(settings, tmp_path, monkeypatch):
     assert caught.value.exit_code == 143
 
 
-def test_workers_that_cannot_go_on_cost_nothing(settings, tmp_path, monkeypatch):
-    train(settings(), tmp_path / "whole")
+def test_workers_that_cannot_go_on_cost_nothing(settings, whole, tmp_path, monkeypatch):
     real = Loader._answers
 
     def ended(self, epoch, start_step):
@@ -149,11 +156,10 @@ def test_workers_that_cannot_go_on_cost_nothing(settings, tmp_path, monkeypatch)
         ):
             train(settings(), tmp_path / "run")
     train(settings(), tmp_path / "run", resume=True)
-    same_end(tmp_path / "whole", tmp_path / "run")
+    same_end(whole, tmp_path / "run")
 
 
-def test_a_killed_worker_changes_nothing(settings, tmp_path, monkeypatch):
-    train(settings(), tmp_path / "whole")
+def test_a_killed_worker_changes_nothing(settings, whole, tmp_path, monkeypatch):
 
     def kill(trainer):
         for worker in trainer.loader._batches._iterator._workers:
@@ -161,7 +167,7 @@ def test_a_killed_worker_changes_nothing(settings, tmp_path, monkeypatch):
 
     at_step(monkeypatch, 5, kill)
     train(settings(workers=1), tmp_path / "run")
-    same_end(tmp_path / "whole", tmp_path / "run")
+    same_end(whole, tmp_path / "run")
     assert any("data worker process ended" in text for text in warnings(tmp_path / "run"))
 
 
@@ -194,7 +200,8 @@ def test_an_image_that_goes_bad_in_mid_epoch(settings, data, tmp_path, monkeypat
 def test_a_record_file_that_is_cut_off_while_training(settings, data, tmp_path, monkeypatch):
     """Touching mapped bytes that are gone would end the process; here it says so, and going on costs nothing."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    rec = convert(FolderSet(data), tmp_path / "rec") / "train.rec"
+    convert(FolderSet(data), tmp_path / "rec")
+    rec = tmp_path / "rec" / "train.rec"
     content = rec.read_bytes()
     config = settings(data={"kind": "recordio", "path": str(rec)})
     train(config, tmp_path / "whole")
@@ -280,9 +287,9 @@ def test_a_network_of_others_begins_a_run(settings, tmp_path):
         train(settings(init={"model": model}, backbone=SETTINGS["backbone"] | {"dim": 8}), tmp_path / "x")
     with pytest.raises(ConfigError, match="give one of them"):
         settings(init={"model": "a", "checkpoint": "b"})
+    several = settings(init={"checkpoint": str(tmp_path / "run")}, loss={"kind": "subcenter-arcface", "s": 16})
     with pytest.raises(ConfigError, match=r"\[1\] centers a class.*\[3\]"):
-        loss = {"kind": "subcenter-arcface", "s": 16}
-        train(settings(init={"checkpoint": str(tmp_path / "run")}, loss=loss), tmp_path / "x")
+        train(several, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 
@@ -309,10 +316,9 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_full_disk_leaves_the_last_good_checkpoint(settings, tmp_path, small_disk, asynchronous):
+def test_a_full_disk_leaves_the_last_good_checkpoint(settings, whole, tmp_path, small_disk, asynchronous):
     config = settings(checkpoint={"every_steps": 3, "asynchronous": asynchronous})
-    train(config, tmp_path / "whole")
-    size = sum(file.stat().st_size for file in latest_checkpoint(tmp_path / "whole").iterdir())
+    size = sum(file.stat().st_size for file in latest_checkpoint(whole).iterdir())
     run = small_disk(int(1.6 * size) + 65_536) / "run"
     with pytest.raises(
         DataError, match=r"step-00000006 could not be written.*The disk is full.*MiB are free"
@@ -323,13 +329,12 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(settings, tmp_path, small_d
     assert checkpoint_fault(run / "checkpoints" / "step-00000003") is None
     small_disk(100 * size)
     train(config, run, resume=True)
-    same_end(tmp_path / "whole", run)
+    same_end(whole, run)
 
 
 @pytest.mark.parametrize("damage", ["bit", "missing"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_offered(settings, tmp_path, damage):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_offered(settings, whole, tmp_path, damage):
     """And taken only when asked; the damaged one is set aside then, not deleted."""
-    train(settings(), tmp_path / "whole")
     train(settings(), tmp_path / "run")
     before, newest = checkpoints(tmp_path / "run")
     file = newest / "__0_0.distcp"
@@ -344,10 +349,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_offered(settings, tmp_
         train(settings(), tmp_path / "run", resume=True)
     assert checkpoints(tmp_path / "run") == [before, newest]
     train(settings(), tmp_path / "run", resume=True, resume_from=before)
-    same_end(tmp_path / "whole", tmp_path / "run")
+    same_end(whole, tmp_path / "run")
     assert newest.with_name(newest.name + ".set-aside").is_dir()
     with pytest.raises(ConfigError, match=r"no checkpoint of .*step-00000009.*--fine-tune-from"):
-        train(settings(), tmp_path / "run", resume=True, resume_from=tmp_path / "whole")
+        train(settings(), tmp_path / "run", resume=True, resume_from=whole)
 
 
 def test_all_checkpoints_damaged(settings, tmp_path):
@@ -405,7 +410,7 @@ def test_bad_steps_in_a_row_are_counted_across_a_restart(settings, tmp_path, mon
 
     def broken(self, *arguments, **more):
         out = real(self, *arguments, **more)
-        return loop.replace(out, loss=out.loss * float("nan")) if more["step"] >= 4 else out
+        return replace(out, loss=out.loss * float("nan")) if more["step"] >= 4 else out
 
     monkeypatch.setattr(loop.PairLoss, "forward", broken)
     with monkeypatch.context() as patch:
@@ -511,3 +516,56 @@ def test_a_save_that_fails_does_not_hide_another_error(settings, tmp_path, monke
     at_step(monkeypatch, 4, fail)
     with pytest.raises(RuntimeError, match="our own mistake"):
         train(settings(checkpoint={"every_steps": 3, "asynchronous": True}), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "fp16", "optim": {"kind": "adamw", "lr": 1e-3, "clip_norm": 1.0}},
+        {"loss": {"kind": "uniface"}, "sampler": {"kind": "pk", "batch_size": 16}, "channels_last": True},
+        {"loss": {"kind": "curricularface", "s": 16}, "accumulate": 2, "checkpoint": {"every_steps": 3, "keep": 1}},
+    ],
+)
+def test_every_kind_of_state_goes_on_bit_for_bit(settings, tmp_path, monkeypatch, changes):
+    """Scalers, Adam's moments, learned thresholds, running means: stopped in mid-epoch and resumed."""
+    train(settings(**changes), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        at_step(patch, 4, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Stopped):
+            train(settings(**changes), tmp_path / "run")
+    torch.manual_seed(99)
+    train(settings(**changes), tmp_path / "run", resume=True)
+    same_end(tmp_path / "whole", tmp_path / "run")
+    values = [load_checkpoint(latest_checkpoint(tmp_path / name)).values for name in ("whole", "run")]
+    assert values[0]["scaler"] == values[1]["scaler"]
+    assert values[0]["counters"] == values[1]["counters"]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("counters",), {"step": "three"}),
+        (("counters",), {}),
+        (("optimizer",), {}),
+        (("optimizer", "groups"), [{"params": ["x"]}]),
+        (("backbone",), {}),
+        (("backbone",), {"$tensor": "loss/pairs.head.weight"}),
+        (("loss",), ["x"]),
+    ],
+)
+def test_values_that_make_no_sense_are_named(settings, tmp_path, monkeypatch, place, value):
+    """As a stranger might write them, with digests that fit."""
+    real = checkpoint._write_values
+
+    def other(part, state):
+        values = json.loads(json.dumps(state.values))
+        at = values
+        for name in place[:-1]:
+            at = at[name]
+        at[place[-1]] = value
+        real(part, replace(state, values=values))
+
+    monkeypatch.setattr(checkpoint, "_write_values", other)
+    train(settings(epochs=1), tmp_path / "run")
+    with pytest.raises((DataError, ConfigError)):
+        train(settings(epochs=1), tmp_path / "run", resume=True)

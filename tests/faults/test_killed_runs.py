@@ -34,7 +34,7 @@ def kill_and_resume(patterns, folder, kills, workers, epochs):
     }
     (folder / "settings.json").write_text(json.dumps(settings))
     command = [sys.executable, str(SCRIPT), str(folder / "settings.json"), str(folder), str(kills), "7"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=850)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -47,8 +47,9 @@ def test_killed_three_times(patterns, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_twenty_times_with_changing_workers(patterns, tmp_path):
-    told = kill_and_resume(patterns, tmp_path, kills=20, workers=[0, 1, 0, 2], epochs=10)
+    told = kill_and_resume(patterns, tmp_path, kills=20, workers=[0, 0, 1, 0, 2], epochs=10)
     assert told["kills"] == 20
     assert told["in saves"] >= 5
     assert told["different"] == []

@@ -18,7 +18,8 @@ def test_one_two_three_one(tmp_path, rows):
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["steps"] == [[2], [4, 4], [6, 6, 6], [8]]
-    assert "optimizer/state/loss/head.weight/momentum_buffer" in told["worst"]
+    kept = {"loss/head.weight", "optimizer/state/loss/head.weight/momentum_buffer"}
+    assert kept | {"loss/sampled.weight", "loss/sampled.of_momentum_buffer"} < set(told["worst"])
     assert set(told["worst"].values()) == {0.0}
     assert told["left"] == ["step-00000007", "step-00000008"]
     for message in told["failed"]:

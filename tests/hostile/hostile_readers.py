@@ -20,10 +20,11 @@ from unpg.audit.known import read_known
 from unpg.config import from_yaml, to_dict
 from unpg.data import bins, exclude, folder, ijb, kface, listed, mat5, megaface, pairs, rfw, tinyface
 from unpg.data.decode import decode
+from unpg.data.index_cache import cache_folder
 from unpg.data.lmdb_set import LmdbSet, _open
 from unpg.data.open_source import open_source
 from unpg.data.parquet import ParquetSet
-from unpg.data.record_set import RecordSet, cache_folder
+from unpg.data.record_set import RecordSet
 from unpg.data.recordio import RecordFile, RecordWriter, pack
 from unpg.data.tar_set import TarSet
 from unpg.embed.embeddings import Embeddings

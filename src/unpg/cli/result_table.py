@@ -75,8 +75,8 @@ def _tables(rows: Mapping[str, Mapping[str, _Row]], console: Console) -> Iterato
 
 def _counts(found: Mapping[str, Any]) -> str:
     if found["protocol"] == "identification":
-        said = f"{found['probes']:,} searches in {found['galleries']} galleries of up to {found['subjects']:,} subjects"
-        said = said.replace("in 1 galleries of up to", "in one gallery of")
+        several = f"{found['galleries']} galleries of up to" if found["galleries"] > 1 else "one gallery of"
+        said = f"{found['probes']:,} searches in {several} {found['subjects']:,} subjects"
         said += f", {found['mated']:,} of them mated"
         return said + (f"; {found['distractors']:,} distractors" if found["distractors"] else "")
     said = f"{found['genuine']:,} genuine, {found['impostor']:,} impostor pairs"
@@ -111,12 +111,21 @@ def _rows(found: Mapping[str, Any], folds: str) -> Iterator[_Row]:
             yield _Row(label, point["value"], intervals.get(name), point["reliable"])
     for name, value in found["metrics"].items():
         if name.endswith("(mean - std)"):
-            yield _Row(name, value, None)
+            yield _Row(_in_words(name), value, None)
     at = found.get("at_threshold")
     if at is not None:
         for name in ("fmr", "fnmr", "accuracy"):
             said = name.upper() if name != "accuracy" else name
             yield _Row(f"{said} at the threshold of {at['chosen']}", at[name], at["intervals"].get(name))
+
+
+def _in_words(metric: str) -> str:
+    """``tpir@fpir=1e-2 (mean - std)`` as the rows of its mean are called."""
+    name, _, value = metric.removesuffix(" (mean - std)").partition("=")
+    if "@" not in name:
+        return f"{name} {value}, mean - std"
+    kind, _, bound = name.upper().partition("@")
+    return f"{kind} at {bound} {float(value):g}, mean - std"
 
 
 def _group_rows(found: Mapping[str, Any], intervals: Mapping[str, Any]) -> Iterator[_Row]:

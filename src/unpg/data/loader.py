@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import chain
 from types import TracebackType
@@ -246,6 +246,9 @@ class _Decoded(Dataset[Any]):
         self.image_set = image_set
         self.unreadable = unreadable
         self.broken: dict[int, str] = {}
+        # Saves a copy of each image: the set decodes into the batch.
+        self._read_into: Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]] | None
+        self._read_into = getattr(image_set, "read_into", None)
 
     def __getitem__(self, indices: NDArray[np.int64]) -> Any:
         try:
@@ -258,7 +261,7 @@ class _Decoded(Dataset[Any]):
         faults: list[Fault] = []
         images: NDArray[np.uint8] | None = None
         for row, wanted in enumerate(indices.tolist()):
-            image = self._read(wanted)
+            image = self._read(wanted, None if images is None else images[row])
             if image is None:
                 image, shown[row] = self._substitute(wanted)
                 name = self.image_set.name
@@ -271,17 +274,20 @@ class _Decoded(Dataset[Any]):
                     f"width), but {self.image_set.name(int(shown[0]))} is {images.shape[1]} x {images.shape[2]}. "
                     "Images of one set must have one size: align the faces first (`unpg align`)."
                 )
-            images[row] = image
+            if not np.may_share_memory(image, images[row]):
+                images[row] = image
         if images is None:
             raise DataError("A sampler gave a batch without images.")
         labels = self.image_set.labels[shown]
         return torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(shown), faults
 
-    def _read(self, i: int) -> NDArray[np.uint8] | None:
-        """The image, or None if it cannot be read; remembers which and why."""
+    def _read(self, i: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8] | None:
+        """The image, in ``out`` where the set can do that, or None if it cannot be read; remembers which and why."""
         if i in self.broken:
             return None
         try:
+            if out is not None and self._read_into is not None:
+                return self._read_into(i, out)
             return self.image_set.read(i)
         except SizeError:
             raise  # no substitute mends a set that is not aligned

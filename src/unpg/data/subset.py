@@ -46,6 +46,15 @@ class Subset:
         """Image ``i`` of the part, (h, w, 3) uint8."""
         return self.image_set.read(int(self.indices[i]))
 
+    def read_into(self, i: int, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Image ``i`` in ``out`` (h, w, 3), which is returned."""
+        whole = getattr(self.image_set, "read_into", None)
+        if whole is None:
+            out[:] = self.read(i)
+        else:
+            whole(int(self.indices[i]), out)
+        return out
+
     def name(self, i: int) -> str:
         """Its name in the whole set."""
         return self.image_set.name(int(self.indices[i]))

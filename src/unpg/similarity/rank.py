@@ -20,6 +20,7 @@ Sample = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
 _TABLE_BITS = 22  # of all anchors together: more anchors, fewer bits a round
 _MOST_DIGIT_BITS = 16
+_SENT_DIGIT_BITS = 11  # one round more, and an eighth of the counts to send to other processes
 _INTEGERS = {torch.float32: (torch.int32, 32), torch.float64: (torch.int64, 64)}
 
 
@@ -33,7 +34,8 @@ def at_ranks(sample: Sample, ranks: Tensor, dtype: torch.dtype, world: World = A
         world: The processes that each have a part of the sets.
     """
     anchors, queries = ranks.shape
-    digit_bits = min(_MOST_DIGIT_BITS, max(4, _TABLE_BITS - max(anchors - 1, 0).bit_length()))
+    most = _MOST_DIGIT_BITS if world.alone else _SENT_DIGIT_BITS
+    digit_bits = min(most, max(4, _TABLE_BITS - max(anchors - 1, 0).bit_length()))
     shift = _INTEGERS[dtype][1]
     left = ranks.clamp(min=0)  # how many values that agree so far are still to be passed
     found = torch.zeros_like(ranks)  # the digits so far

@@ -43,7 +43,7 @@ from unpg.train.resume import (
 )
 from unpg.train.saver import Saver
 from unpg.train.setup import Setup, prepare, resolve
-from unpg.train.snapshot import put_back, take
+from unpg.train.snapshot import Counters, put_back, take
 from unpg.train.step import Stepped, Stepper
 from unpg.train.stop import Stopped, StopRequest
 from unpg.train.summary import RunSummary, environment
@@ -316,14 +316,7 @@ class _Trainer:
 
     def save(self) -> None:
         """Write a checkpoint of the run as it stands between two steps."""
-        counters = {
-            "step": self.step,
-            "skipped": self.skipped,
-            "bad_in_a_row": self.bad_in_a_row,
-            "monitor": self.monitor.seen,
-            "best": None if self.best is None else list(self.best),
-            "recent": self.recent,
-        }
+        counters = Counters(self.step, self.skipped, self.bad_in_a_row, self.monitor.seen, self.best, dict(self.recent))
         state = take(
             self.setup, self.stepper.scaler, counters, data=self.data, shared=self.shared, group=self.saver.group
         )
@@ -340,13 +333,12 @@ class _Trainer:
         checkpoint = open_checkpoint(self.run, path, shared=self.shared, group=group)
         require_same_data(checkpoint.identities, checkpoint.values["data"], setup.images, path)
         counters = put_back(checkpoint, setup, self.stepper.scaler, group)
-        self.step, self.skipped, self.bad_in_a_row = (counters[name] for name in ("step", "skipped", "bad_in_a_row"))
-        self.monitor.seen, self.recent = counters["monitor"], counters["recent"]
-        self.best = None if counters["best"] is None else tuple(counters["best"])
+        self.step, self.skipped, self.bad_in_a_row = counters.step, counters.skipped, counters.bad_in_a_row
+        self.monitor.seen, self.best, self.recent = counters.alarms, counters.best, counters.recent
         self.saver.last = self.step
         worth = promise(checkpoint.values["conditions"], conditions(setup, self.world.size))
         self.console.print(f"Resuming after step {self.step} of {setup.steps}. {worth}")
-        for place in leave_behind(self.run, path):
+        for place in leave_behind(self.run, path) if self.world.first else ():
             self.console.print(f"Set aside, since the run goes on from before it: {place}")
 
     def _stop(self, number: signal.Signals) -> None:
@@ -367,7 +359,7 @@ class _Trainer:
         if self.config.checkpoint.best is None or self.step == self.setup.steps:
             return
         benchmark, _, figure = self.config.checkpoint.best.rpartition("/")
-        metrics = next(result.metrics() for result in results if result.benchmark == benchmark)
+        metrics = results[self.config.evaluation.benchmarks.index(benchmark)].metrics()
         if figure not in metrics:
             raise ConfigError(
                 f"checkpoint.best asks for {figure} of {benchmark}, which gives {', '.join(metrics)}: name one of them."

@@ -107,6 +107,8 @@ def _evaluation(results: list[Result], bins: np.ndarray) -> tuple[str, dict[str,
         if "scores" in arrays:
             scores, same = np.clip(arrays["scores"], -1, 1), arrays["same"]
             genuine, impostor = (np.histogram(scores[same == truth], bins)[0] for truth in (True, False))
+        elif "edges" not in arrays:
+            continue  # searches and groups keep no histogram of pairs
         else:
             centers = (arrays["edges"][:-1] + arrays["edges"][1:]) / 2
             weighted = [np.histogram(centers, bins, weights=arrays[name])[0] for name in ("genuine", "impostor")]

@@ -28,12 +28,14 @@ class Saver:
             thread uses others. None is this process alone.
 
     Attributes:
+        first: Whether this is the one that writes what is written once.
         last: Step of the newest checkpoint, which is not written again.
     """
 
     def __init__(self, run: Path, options: CheckpointConfig, group: distributed.ProcessGroup | None = None) -> None:
         self.run, self.options, self.group = run, options, group
         self.last: int | None = None
+        self.first = group is None or distributed.get_rank(group) == 0
         self._writing: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, "checkpoint") if options.asynchronous else None
 
@@ -69,7 +71,7 @@ class Saver:
 
     def _write(self, step: int, state: RunState, best: int | None) -> None:
         save_checkpoint(self.run, step, state, self.group)
-        if self.group is None or distributed.get_rank(self.group) == 0:
+        if self.first:
             options = self.options
             prune_checkpoints(self.run, keep=options.keep, keep_every=options.keep_every, best=best)
 

@@ -1,12 +1,12 @@
 """The state of a run between two steps, taken and put back."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
-from unpg.config import to_dict
+from unpg.config import from_dict, to_dict
 from unpg.errors import DataError
 from unpg.train.begin import heads_of
 from unpg.train.checkpoint import Checkpoint, RunState
@@ -16,15 +16,38 @@ from unpg.train.state import WHOLE, Split, flatten, load_optimizer, named_optimi
 from unpg.train.summary import environment
 from unpg.train.tensor_store import Rows
 
-__all__ = ["put_back", "put_back_weights", "take"]
+__all__ = ["Counters", "put_back", "put_back_weights", "take"]
 
 _CPU_RANDOM, _GPU_RANDOM = "random/cpu", "random/cuda"
+# What torch and we say to state that is not what it should be.
+_MISFIT = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What the loop counts.
+
+    Args:
+        step: Optimizer steps done.
+        skipped: Those left out because something was not finite.
+        bad_in_a_row: How many of them just now, one after the other.
+        alarms: Signs of collapse in a row.
+        best: Step and value of the best evaluation.
+        recent: Loss and statistics of the last step that was logged.
+    """
+
+    step: int
+    skipped: int = 0
+    bad_in_a_row: int = 0
+    alarms: int = 0
+    best: tuple[int, float] | None = None
+    recent: dict[str, float] = field(default_factory=dict)
 
 
 def take(
     setup: Setup,
     scaler: torch.amp.GradScaler,
-    counters: Mapping[str, Any],
+    counters: Counters,
     *,
     data: str,
     shared: Split = WHOLE,
@@ -37,7 +60,7 @@ def take(
     Args:
         setup: The run.
         scaler: Its gradient scaler.
-        counters: What the loop counts: plain values.
+        counters: What the loop counts.
         data: Digest of the training set, as it was when the run began.
         shared: Tensors whose rows processes share, by their names in a checkpoint.
         group: The processes; None is this one alone.
@@ -49,7 +72,7 @@ def take(
         "optimizer": named_optimizer(setup.optimizer, _modules(setup)),
     }
     values: dict[str, Any] = {
-        "counters": dict(counters),
+        "counters": to_dict(counters),
         "scaler": scaler.state_dict(),
         "config": to_dict(setup.config),
         "data": data,
@@ -73,7 +96,7 @@ def put_back(
     setup: Setup,
     scaler: torch.amp.GradScaler,
     group: distributed.ProcessGroup | None = None,
-) -> dict[str, Any]:
+) -> Counters:
     """Give a run that has just been set up the state of a checkpoint.
 
     Torch's generators go on where they were if as many processes as before go on; with another number each is seeded
@@ -88,19 +111,21 @@ def put_back(
     rank, size = (0, 1) if group is None else (distributed.get_rank(group), distributed.get_world_size(group))
     values, tensors = checkpoint.values, checkpoint.tensors
     put_back_weights(checkpoint, setup)
-    load_optimizer(setup.optimizer, _modules(setup), unflatten(values["optimizer"], tensors))
-    if scaler.is_enabled() and values["scaler"]:  # empty if the run had no scaler before
-        scaler.load_state_dict(values["scaler"])
-    if len(tensors[_CPU_RANDOM]) == size:
-        # A copy: torch 2.13 reads the state of a view past its end, and crashes.
-        torch.set_rng_state(tensors[_CPU_RANDOM][rank].clone())
-    else:
-        torch.manual_seed((setup.config.seed * 1_000_003 + checkpoint.step) * 65_537 + rank)
-    cuda = tensors.get(_GPU_RANDOM)
-    if cuda is not None and len(cuda) == size and setup.device.type == "cuda":
-        torch.cuda.set_rng_state(cuda[rank].clone(), setup.device)
-    counters: dict[str, Any] = values["counters"]
-    return counters
+    try:
+        load_optimizer(setup.optimizer, _modules(setup), unflatten(values["optimizer"], tensors))
+        if scaler.is_enabled() and values["scaler"]:  # empty if the run had no scaler before
+            scaler.load_state_dict(values["scaler"])
+        if len(tensors[_CPU_RANDOM]) == size:
+            # A copy: torch 2.13 reads the state of a view past its end, and crashes.
+            torch.set_rng_state(tensors[_CPU_RANDOM][rank].clone())
+        else:
+            torch.manual_seed((setup.config.seed * 1_000_003 + checkpoint.step) * 65_537 + rank)
+        cuda = tensors.get(_GPU_RANDOM)
+        if cuda is not None and len(cuda) == size and setup.device.type == "cuda":
+            torch.cuda.set_rng_state(cuda[rank].clone(), setup.device)
+        return from_dict(Counters, values["counters"])
+    except _MISFIT as error:
+        raise DataError(f"The checkpoint {checkpoint.path} does not hold what this run needs: {error}.") from error
 
 
 def put_back_weights(checkpoint: Checkpoint, setup: Setup) -> None:
@@ -112,8 +137,8 @@ def put_back_weights(checkpoint: Checkpoint, setup: Setup) -> None:
     for part, module in _modules(setup).items():
         try:
             module.load_state_dict(unflatten(checkpoint.values[part], checkpoint.tensors))
-        except RuntimeError as error:
-            raise DataError(f"The checkpoint {checkpoint.path} is of another {part}: {error}") from error
+        except _MISFIT as error:
+            raise DataError(f"The checkpoint {checkpoint.path} is of another {part}: {error}.") from error
 
 
 def _modules(setup: Setup) -> dict[str, torch.nn.Module]:

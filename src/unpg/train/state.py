@@ -69,10 +69,22 @@ def unflatten(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def named_optimizer(optimizer: torch.optim.Optimizer, modules: Mapping[str, nn.Module]) -> dict[str, Any]:
-    """The optimizer's state with parameters called by their names instead of numbers."""
+    """The optimizer's state with parameters called by their names instead of numbers.
+
+    A parameter that its module does not save is a copy of this step (the classes that a sampled head has drawn); of its
+    state only what does not go by rows is kept.
+    """
     names, state = _names(optimizer, modules), optimizer.state_dict()
+    saved = {f"{of}/{name}" for of, module in modules.items() for name in module.state_dict()}
     return {
-        "state": {names[i]: content for i, content in state["state"].items()},
+        "state": {
+            names[i]: {
+                quantity: value
+                for quantity, value in content.items()
+                if names[i] in saved or not isinstance(value, Tensor) or not value.ndim
+            }
+            for i, content in state["state"].items()
+        },
         "groups": [{**group, "params": [names[i] for i in group["params"]]} for group in state["param_groups"]],
     }
 

@@ -1,7 +1,9 @@
 """Ending a run on request: SIGTERM and SIGINT finish the step and save."""
 
+import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -52,6 +54,10 @@ class StopRequest:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
         self._restore()
+        # Not print: the signal may have come in the middle of one.
+        told = f"\n{self.signal.name}: finishing the step, then saving. A second signal stops at once.\n"
+        with suppress(OSError):
+            os.write(2, told.encode())
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -2,6 +2,7 @@ import io
 import os
 import pickle
 import pickletools
+import resource
 
 import numpy as np
 import pytest
@@ -174,6 +175,22 @@ def test_the_real_sample(faces):
     for i in range(len(found.images)):
         assert found.images.content(i)[:2] == b"\xff\xd8"
         assert found.images.read(i).std() > 10
+
+
+def test_a_small_pickle_cannot_take_the_memory(tmp_path):
+    """Numbers in a pickle announce sizes; what is not there must not be made room for."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for bomb in (
+        b"\x80\x02Nr\xff\xff\xff\x7f.",  # a place in the memo: 2**31
+        b"\x80\x04\x8e" + (1 << 35).to_bytes(8, "little") + b"x.",  # bytes of 32 GiB
+        b"\x80\x05\x96" + (1 << 35).to_bytes(8, "little") + b"x.",  # a bytearray
+        b"\x80\x04\x95" + (1 << 35).to_bytes(8, "little") + b"N.",  # a frame
+        b"\x80\x02\x8b\xff\xff\xff\x7f1.",  # a number of 2 GiB
+    ):
+        (tmp_path / "a.bin").write_bytes(bomb)
+        with pytest.raises(DataError, match=r"a.bin"):
+            read_bin(tmp_path / "a.bin")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB
 
 
 def doubled(levels):

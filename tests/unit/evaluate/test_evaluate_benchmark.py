@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 from dataclasses import replace
@@ -86,6 +87,29 @@ def test_pair_benchmark_reports_every_figure(images):
     stored = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert stored["tar_at_far"][1]["value"] is None
     assert "40 impostor pairs" in stored["tar_at_far"][1]["reason"]
+
+
+def test_a_pair_has_the_quality_of_its_worse_image(images):
+    pairs, same, _ = balanced_pairs(images)
+    vectors, norms = BASELINES["grey-pixels"](images)
+    result = PairBenchmark("mine", images, pairs, same).run(lambda _: (vectors, norms))
+    arrays = result.arrays()
+    assert arrays["quality"].tolist() == [min(norms[a], norms[b]) for a, b in pairs]
+    assert (arrays["quality"].dtype, arrays["pairs"].dtype) == (np.float32, np.int32)
+    np.testing.assert_array_equal(arrays["pairs"], pairs)
+    assert result.names == [images.name(i) for i in range(len(images))]
+    with pytest.raises(ShapeError, match="lengths of shape"):
+        PairBenchmark("mine", images, pairs, same).run(lambda _: (vectors, norms[:3]))
+
+
+def test_names_with_line_breaks_do_not_shift_the_others(tmp_path, images):
+    pairs, same, _ = balanced_pairs(images)
+    result = PairBenchmark("mine", images, pairs, same).run(BASELINES["grey-pixels"])
+    names = ["a\nb", *result.names[1:]]
+    save_results(tmp_path, [dataclasses.replace(result, names=names)])
+    assert (tmp_path / "scores/mine.names.txt").read_text().splitlines() == ["a b", *names[1:]]
+    save_results(tmp_path, [dataclasses.replace(result, names=None, pairs=None)])
+    assert not (tmp_path / "scores/mine.names.txt").exists()  # names of other pairs would mislead
 
 
 def test_list_without_folds_has_no_accuracy_over_folds(images):

@@ -12,7 +12,7 @@ from rich.console import Console
 from unpg.config import from_dict, read_yaml
 from unpg.errors import ConfigError, DataError
 from unpg.export import load_model
-from unpg.losses import LOSSES, PairLoss
+from unpg.losses import LOSSES, LossOutput, PairLoss
 from unpg.train import TrainConfig, loop, train
 from unpg.train.checkpoint import latest_checkpoint, load_checkpoint
 from unpg.train.loop import TrainingError
@@ -135,15 +135,15 @@ def test_resuming_in_mid_epoch_changes_nothing(tiny, tmp_path, monkeypatch, stop
     config = tiny(unpg=UNPG, backbone=backbone, checkpoint_epochs=0.75)  # every 3 of 4 steps
     train(config, tmp_path / "whole")
 
-    step = loop._Trainer._step
+    step = loop.Stepper.__call__
 
-    def killed(self, batch, epoch):
-        if self.step == stop_at:
+    def killed(self, batch, epoch, number):
+        if number == stop_at:
             raise _Killed
-        return step(self, batch, epoch)
+        return step(self, batch, epoch, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Trainer, "_step", killed)
+        patch.setattr(loop.Stepper, "__call__", killed)
         with pytest.raises(_Killed):
             train(config, tmp_path / "broken")
     torch.manual_seed(99)  # nothing may depend on what the process did before
@@ -204,10 +204,10 @@ def test_an_unreadable_image_is_replaced_counted_and_listed(tiny, patterns, tmp_
 def test_steps_that_are_not_finite_are_skipped_then_stop_the_run(tiny, tmp_path, monkeypatch):
     forward = PairLoss.forward
 
-    def broken(self, x, labels, *, step=None, sample_ids=None):
-        out = forward(self, x, labels, step=step)
+    def broken(self, x, labels, *, step, **more):
+        out = forward(self, x, labels, step=step, **more)
         bad = out.loss * (float("nan") if step >= 4 else 1.0)
-        return loop.LossOutput(bad, out.per_anchor, out.statistics)
+        return LossOutput(bad, out.per_anchor, out.statistics)
 
     monkeypatch.setattr(PairLoss, "forward", broken)
     with pytest.raises(TrainingError, match="3 steps in a row, the last of them step 6.*optim.lr"):
@@ -233,7 +233,7 @@ def test_micro_batches_give_the_gradient_of_the_whole(tiny, tmp_path):
         setup.model.backbone.eval()
         setup.model.backbone.train = lambda mode=True: None
         batch = next(iter(trainer.loader.epoch(0)))
-        trainer._step(batch, 0)
+        trainer.stepper(batch, 0, 0)
         grads.append(
             [p.grad.clone() for p in setup.loss.parameters()] + [p.grad for p in setup.model.backbone.parameters()]
         )
@@ -325,9 +325,9 @@ def test_a_memory_follows_the_settings_of_unpg(tiny):
 def test_a_loss_is_told_which_images_it_sees(tiny, tmp_path, monkeypatch):
     forward, seen = PairLoss.forward, []
 
-    def noted(self, x, labels, *, step=None, sample_ids=None):
+    def noted(self, x, labels, *, step, sample_ids, **more):
         seen.append((step, sample_ids))
-        return forward(self, x, labels, step=step, sample_ids=sample_ids)
+        return forward(self, x, labels, step=step, sample_ids=sample_ids, **more)
 
     monkeypatch.setattr(PairLoss, "forward", noted)
     train(tiny(epochs=1), tmp_path / "run")
