@@ -16,6 +16,7 @@ from unpg.errors import ConfigError, DataError, shown
 from unpg.evaluate.diagnosis import load_diagnosis
 from unpg.evaluate.results import load_results, names_path, scores_path
 from unpg.json_file import parse_json, read_json_object
+from unpg.report.checked import check_results
 
 __all__ = ["SIMILARITY_SETS", "RunData", "load_run"]
 
@@ -104,6 +105,8 @@ def load_run(folder: str | os.PathLike[str], name: str | None = None) -> RunData
     extra = {key: value for key, value in judged.items() if key != "results"}
     faults = path / "faults.jsonl"
     similarities = path / "similarities.json"
+    written = path / ("results.json" if (path / "results.json").is_file() else "metrics.jsonl")
+    check_results(written, judged["results"])
     kinds = {scores_path(path, name).name: str(of.get("protocol", "pairs")) for name, of in judged["results"].items()}
     scores = sorted((path / "scores").glob("*.npz"))
     return RunData(

@@ -196,7 +196,8 @@ def test_results_are_kept_and_joined(tmp_path, images):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(None, "does not exist"), ("{", "not JSON"), ("[]", "no object"), ("{}", "no object")]
+    ("content", "words"),
+    [(None, "does not exist"), ("{", "not JSON"), ("[]", "must hold a JSON object"), ("{}", "no object")],
 )
 def test_broken_results_are_named(tmp_path, content, words):
     if content is not None:

@@ -235,3 +235,39 @@ def test_arrays_of_a_known_kind_must_be_whole(every_kind, tmp_path):
         load_run(folder)
     results = json.loads((folder / "results.json").read_text())
     assert results["versions"] == {"unpg": "0.1.0"}
+
+
+def set_in(tree, path, value):
+    *way, last = path
+    for key in way:
+        tree = tree[key]
+    if value is None:
+        del tree[last]
+    else:
+        tree[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (["list", "metrics", "eer"], "low", r"metrics\.eer must be a number, but is 'low'"),
+        (["list", "tar_at_far"], {}, r"tar_at_far must be a list"),
+        (["people", "tar_at_far", 0, "reason"], None, r"a point of tar_at_far lacks reason"),
+        (["people", "tar_at_far", 0, "value"], "x", r"a value of tar_at_far must be a number"),
+        (["people", "hardest", 0], ["a", "b"], r"an entry of hardest is \['a', 'b'\]"),
+        (["people", "intervals", "figures", "eer", "low"], None, r"the interval of eer lacks low"),
+        (["people", "intervals", "seed"], None, r"intervals lacks seed"),
+        (["searches", "per_gallery", "G1", "rank"], None, r"gallery G1 lacks rank"),
+        (["places", "ratios"], None, r"the results lack ratios"),
+        (["places", "groups", "Aland", "fmr_common"], None, r"group Aland lacks fmr_common"),
+        (["places", "groups", "Aland", "fnmr_common"], "x", r"fnmr_common of group Aland must be a number"),
+        (["list", "at_threshold", "fmr"], None, r"at_threshold lacks fmr"),
+    ],
+)
+def test_results_that_are_not_whole_are_named(every_kind, tmp_path, path, value, words):
+    folder = shutil.copytree(every_kind[0], tmp_path / "copy")
+    told = json.loads((folder / "results.json").read_text())
+    set_in(told["results"], path, value)
+    (folder / "results.json").write_text(json.dumps(told))
+    with pytest.raises(DataError, match=rf"results\.json: of .*{words}.*Run `unpg evaluate` again"):
+        load_run(folder)
