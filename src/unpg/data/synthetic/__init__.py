@@ -6,6 +6,7 @@ A shaded 3-D surface with a depth buffer, in batched torch. :class:`SyntheticFac
 
 from unpg.data.synthetic.faces import SyntheticFaces
 from unpg.data.synthetic.factors import (
+    Accessory,
     Background,
     Camera,
     Expression,
@@ -19,6 +20,7 @@ from unpg.data.synthetic.identity import Identity, sample_identity
 from unpg.data.synthetic.picture import Picture, render
 
 __all__ = [
+    "Accessory",
     "Background",
     "Camera",
     "Expression",

@@ -17,7 +17,7 @@ from unpg.errors import ConfigError
 
 __all__ = ["SyntheticFaces"]
 
-_EDITION = 1  # raised whenever the same parameters give other pixels
+_EDITION = 2  # raised whenever the same parameters give other pixels
 
 
 class SyntheticFaces:

@@ -8,7 +8,7 @@ the batch it is rendered in, nor on how a device computes sines.
 import dataclasses
 import math
 
-from unpg.data.synthetic.factors import View
+from unpg.data.synthetic.factors import View, flat_name
 from unpg.data.synthetic.identity import Identity
 
 __all__ = ["measures"]
@@ -17,8 +17,9 @@ __all__ = ["measures"]
 def measures(identity: Identity, view: View) -> dict[str, float]:
     """All parameters of a picture by name, and what follows from them: centimeters, linear RGB."""
     p = {f.name: float(getattr(identity, f.name)) for f in dataclasses.fields(identity)}
-    for part in (view.pose, view.light, view.expression, view.camera, view.background):
-        p |= {f.name: float(getattr(part, f.name)) for f in dataclasses.fields(part)}
+    for name in ("pose", "light", "expression", "accessory", "camera", "background"):
+        part = getattr(view, name)
+        p |= {flat_name(name, f.name): float(getattr(part, f.name)) for f in dataclasses.fields(part)}
     return p | _face(p) | _colors(p) | _directions(p) | _pattern(p)
 
 
