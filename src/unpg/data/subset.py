@@ -4,12 +4,12 @@ A split by images would put the same people on both sides; what is held out here
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unpg.data.image_set import ImageSet
+from unpg.data.image_set import ImageSet, true_labels
 from unpg.errors import ConfigError, DataError, did_you_mean
 
 __all__ = ["Subset", "select_identities", "split_identities"]
@@ -45,6 +45,24 @@ class Subset:
     def read(self, i: int) -> NDArray[np.uint8]:
         """Image ``i`` of the part, (h, w, 3) uint8."""
         return self.image_set.read(int(self.indices[i]))
+
+    @property
+    def read_many(self) -> Callable[[NDArray[np.int64]], NDArray[np.uint8]] | None:
+        """Reads images (b,) of the part at once, if the whole set can do that; else None."""
+        whole = getattr(self.image_set, "read_many", None)
+        return None if whole is None else lambda indices: whole(self.indices[indices])
+
+    @property
+    def true_labels(self) -> NDArray[np.int64] | None:
+        """(m,) whom the images show, or None; people of whom the part has no identity get numbers after its own."""
+        whole = true_labels(self.image_set)
+        if whole is None:
+            return None
+        kept = np.unique(self.image_set.labels[self.indices])
+        shown = whole[self.indices]
+        strangers = np.setdiff1d(shown, kept)
+        number = {int(label): i for i, label in enumerate([*kept, *strangers])}
+        return np.array([number[label] for label in shown.tolist()], dtype=np.int64)
 
     def name(self, i: int) -> str:
         """Its name in the whole set."""

@@ -2,6 +2,7 @@
 model.
 """
 
+from unpg.data.label_noise import flip_labels
 from unpg.evaluate.allpairs import AllPairs, all_pairs
 from unpg.evaluate.baselines import BASELINES
 from unpg.evaluate.benchmark import AllPairsBenchmark, Benchmark, EmbedFunction, PairBenchmark, data_root
@@ -24,7 +25,6 @@ from unpg.evaluate.groups import GroupsResult, compare_groups
 from unpg.evaluate.identification import DistractorResult, Searches, TpirAtFpir, search, with_distractors
 from unpg.evaluate.intervals import clopper_pearson_interval, rule_of_three, wilson_interval
 from unpg.evaluate.judge import judge_all_pairs, judge_pairs, pair_scores
-from unpg.evaluate.label_noise import flip_labels
 from unpg.evaluate.named import BENCHMARKS, open_benchmark, pair_benchmark
 from unpg.evaluate.quality import DiscardCurve, error_versus_discard, pair_quality
 from unpg.evaluate.results import AllPairsResult, PairResult, Result, load_results, save_results, stored_replicates

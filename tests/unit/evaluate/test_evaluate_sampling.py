@@ -6,7 +6,7 @@ from scipy.stats import ks_2samp, wasserstein_distance
 from unpg.errors import ConfigError, DataError, ShapeError
 from unpg.evaluate.allpairs import RESOLUTION, unit_rows
 from unpg.evaluate.distribution import Distribution
-from unpg.evaluate.label_noise import flip_labels
+from unpg.data.label_noise import flip_labels
 from unpg.evaluate.sampling import ClassWeights, sample_negatives, view
 from unpg.pairs import BoxWhisker, KeepAll, Quantile, TopK
 

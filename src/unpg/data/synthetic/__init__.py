@@ -17,7 +17,9 @@ from unpg.data.synthetic.factors import (
     sample_view,
 )
 from unpg.data.synthetic.identity import Identity, sample_identity
+from unpg.data.synthetic.kface import KFaceTwin, kface_view
 from unpg.data.synthetic.picture import Picture, render
+from unpg.data.synthetic.population import Noise
 
 __all__ = [
     "Accessory",
@@ -25,12 +27,15 @@ __all__ = [
     "Camera",
     "Expression",
     "Identity",
+    "KFaceTwin",
     "Light",
+    "Noise",
     "Picture",
     "Pose",
     "SyntheticFaces",
     "Variation",
     "View",
+    "kface_view",
     "render",
     "sample_identity",
     "sample_view",
