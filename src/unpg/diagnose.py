@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unpg.data import ImageSet, PKSampler, Sampler, UniformSampler
+from unpg.data.image_set import true_labels
 from unpg.embed import Embeddings, Model, embed
 from unpg.errors import ConfigError
 from unpg.evaluate import (
@@ -76,6 +77,7 @@ def diagnose_run(
 ) -> list[SetDiagnosis]:
     """Diagnose a run: its training set with the class weights of its newest checkpoint, then test sets.
 
+    Of rendered sets with noise the truth is known, so what the filters do to that noise is said without being asked.
     Images are embedded in evaluation mode, without augmentation; batches are drawn as the run draws them, the union is
     weighed as the run weighs it (1 where that follows each row, or without UNPG).
 
@@ -160,18 +162,23 @@ def _labelled(
     *,
     micro: int = 1,
 ) -> SetDiagnosis:
-    embedded = _embedded(name, model, images, options, indices=_chosen(len(images), options), on_error="skip")
+    chosen = _chosen(len(images), options)
+    embedded = _embedded(name, model, images, options, indices=chosen, on_error="skip")
     vectors, labels = embedded.vectors[embedded.readable], embedded.labels[embedded.readable]
     sampler = drawn(labels)
     steps = range(min(options.batches, sampler.steps_per_epoch))
     batches = [part for step in steps for part in np.array_split(sampler.batch(0, step), micro) if len(part)]
+    truth = true_labels(images)
+    clean = None if truth is None else (truth if chosen is None else truth[chosen])[embedded.readable]
     flipped = flip_labels(labels, options.flip_labels, options.seed) if options.flip_labels else None
+    if flipped is not None and clean is None:
+        clean = labels
     found = diagnose_set(
         name,
         vectors,
         labels if flipped is None else flipped,
         replace(sampling, batches=batches),
-        clean=None if flipped is None else labels,
+        clean=clean,
         device=_device(options.device),
     )
     return replace(found, unreadable=len(embedded.unreadable))

@@ -1,4 +1,4 @@
-"""``unpg data {info, check, convert, split, audit} SOURCE``."""
+"""``unpg data {info, check, convert, split, audit} SOURCE``, and ``unpg data synth``."""
 
 import argparse
 import sys
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import Progress
 
+from unpg.cli import data_synth
 from unpg.cli.data_audit import add_options, run_audit
 from unpg.data.check import check_set
 from unpg.data.convert import FORMS, convert
@@ -19,9 +20,9 @@ __all__ = ["run"]
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse and do one of the five."""
+    """Parse and do one of the six."""
     parser = argparse.ArgumentParser(
-        prog="unpg data", description="Look at, check, convert, split and audit image sets."
+        prog="unpg data", description="Look at, check, convert, split, audit and render image sets."
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     what = "folder of identities, or a .rec, .bin, .csv, .parquet, .tar, LMDB or list (.txt) file"
@@ -39,8 +40,13 @@ def run(arguments: Sequence[str]) -> None:
     verbs.choices["split"].add_argument("--fraction", type=float, default=0.1, help="share of identities held out")
     verbs.choices["split"].add_argument("--seed", type=int, default=0, help="which ones (default: %(default)s)")
     add_options(verbs.choices["audit"])
+    text = "render people who do not exist: K-FACE's grid with its lists, or folders of identities"
+    data_synth.add_options(verbs.add_parser("synth", help=text, description=text))
     found = parser.parse_args(list(arguments))
     console = Console(highlight=False, soft_wrap=True, markup=False)
+    if found.verb == "synth":
+        data_synth.run_synth(found, console)
+        return
     image_set = open_source(found.source)
     if found.verb == "info":
         console.print(inspect_set(image_set).text())

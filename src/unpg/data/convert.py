@@ -5,7 +5,6 @@ gets its name when it is whole, so what stands under that name is whole.
 """
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Literal
 from unpg.data.content import content
 from unpg.data.image_set import ImageSet
 from unpg.data.recordio import RecordWriter, pack
+from unpg.data.unfinished import JOB, begin
 from unpg.errors import ConfigError, DataError
 
 __all__ = ["FORMS", "MANIFEST", "convert"]
@@ -56,30 +56,12 @@ def convert(
     if out.exists():
         raise ConfigError(f"{out} exists. Remove it, or name another folder.")
     partial = out.with_name(f"{out.name}.partial")
-    _begin(partial, {"digest": image_set.digest(), "form": form})
+    begin(partial, {"digest": image_set.digest(), "form": form})
     digests = (_to_folder if form == "folder" else _to_recordio)(image_set, partial, progress)
     (partial / MANIFEST).write_text("".join(f"{digest}  {name}\n" for name, digest in digests), encoding="utf-8")
-    (partial / "job.json").unlink()
+    (partial / JOB).unlink()
     os.rename(partial, out)
     return out
-
-
-def _begin(partial: Path, job: dict[str, str]) -> None:
-    note = partial / "job.json"
-    if note.exists():
-        try:
-            known = json.loads(note.read_text(encoding="utf-8"))
-        except ValueError:
-            known = None
-        if known != job:
-            raise DataError(f"{partial} holds the beginning of another conversion. Remove it, then start again.")
-        return
-    if partial.exists() and any(partial.iterdir()):
-        raise DataError(f"{partial} is not empty and no conversion of ours. Remove it, then start again.")
-    partial.mkdir(parents=True, exist_ok=True)
-    part = partial.with_name(f"{partial.name}.job")
-    part.write_text(json.dumps(job), encoding="utf-8")
-    os.replace(part, note)
 
 
 def _to_folder(image_set: ImageSet, folder: Path, progress: Callable[[int, int], None] | None) -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ from unpg.data.image_set import set_digest
 from unpg.data.pairs import PairCollector, PairList, read_lines
 from unpg.errors import ConfigError, DataError, did_you_mean
 
-__all__ = ["KFACE_VIEWS", "KFaceSet", "KFaceViews", "image_path", "kface_pairs"]
+__all__ = ["KFACE_VIEWS", "KFaceSet", "KFaceViews", "image_stem", "kface_pairs"]
 
 AnyPath = str | PathLike[str]
 
@@ -205,7 +205,7 @@ class KFaceSet:
         return self._path(self.identities[self.labels[i]], int(self._codes[i]))
 
     def _path(self, person: str, view: int) -> str:
-        return image_path(person, self.views.at(view), self.ext)
+        return f"{image_stem(person, self.views.at(view))}.{self.ext}"
 
     def _present(self, person: str) -> NDArray[np.bool_]:
         """(v,) whether each view of a person is there."""
@@ -258,10 +258,10 @@ def kface_pairs(file: AnyPath, root: AnyPath, *, condition: str | None = None, n
     return found.pair_list()
 
 
-def image_path(person: str, cell: tuple[int, int, int, int], ext: str = "jpg") -> str:
-    """``<person>/S001/L1/E01/C1.jpg``, from accessory, light, expression and camera."""
+def image_stem(person: str, cell: tuple[int, int, int, int]) -> str:
+    """``<person>/S001/L1/E01/C1``, from accessory, light, expression and camera."""
     s, i, e, c = cell
-    return f"{person}/S{s:03d}/L{i}/E{e:02d}/C{c}.{ext}"
+    return f"{person}/S{s:03d}/L{i}/E{e:02d}/C{c}"
 
 
 def _numbers(word: str) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ class KFacePair(NamedTuple):
 
 
 def draw_kface_pairs(views: str | KFaceViews, people: int, count: int, seed: int = 0) -> list[KFacePair]:
-    """``count`` distinct pairs of ``people`` by the authors' rule: the genuine half first, in turn through the people.
+    """``count`` distinct pairs of ``people`` by the authors' rule, the genuine half first.
 
     Args:
         views: What :meth:`~unpg.data.kface.KFaceViews.parse` takes.
@@ -133,7 +133,7 @@ def _distinct(rows: NDArray[np.int64], sizes: list[int], draw: np.random.Generat
         _, kept = np.unique(codes, return_index=True)
         twice = np.setdiff1d(np.arange(len(rows)), kept)
         if not len(twice):
-            return codes.astype(np.int64)
+            return np.asarray(codes, dtype=np.int64)
         for row in twice.tolist():
             other, axis = int(draw.integers(len(rows))), int(draw.integers(4))
             rows[[row, other], axis] = rows[[other, row], axis]

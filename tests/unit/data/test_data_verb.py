@@ -92,7 +92,7 @@ def test_a_conversion_that_was_killed_goes_on(root, tmp_path, form, after):
 def test_a_conversion_never_mixes_two_sets(root, tmp_path):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "job.json").write_text('{"digest": "another", "form": "folder"}')
-    with pytest.raises(DataError, match="beginning of another conversion"):
+    with pytest.raises(DataError, match="beginning of another job"):
         convert(FolderSet(root), tmp_path / "out", "folder")
     (tmp_path / "out.partial" / "job.json").rename(tmp_path / "out.partial" / "mine")
     with pytest.raises(DataError, match="is not empty and no conversion"):

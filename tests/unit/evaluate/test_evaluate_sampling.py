@@ -3,10 +3,10 @@ import pytest
 import torch
 from scipy.stats import ks_2samp, wasserstein_distance
 
+from unpg.data.label_noise import flip_labels
 from unpg.errors import ConfigError, DataError, ShapeError
 from unpg.evaluate.allpairs import RESOLUTION, unit_rows
 from unpg.evaluate.distribution import Distribution
-from unpg.data.label_noise import flip_labels
 from unpg.evaluate.sampling import ClassWeights, sample_negatives, view
 from unpg.pairs import BoxWhisker, KeepAll, Quantile, TopK
 

@@ -75,12 +75,16 @@ class RenderedSet(ABC):
         """How person ``number`` is seen in image ``i``; other takes of one place must differ."""
 
     @abstractmethod
-    def name(self, i: int) -> str:
-        """What to call image ``i``."""
+    def stem(self, i: int) -> str:
+        """The path of image ``i`` in a folder of such a set, without its ending; begins with the identity."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """What the pixels depend on besides names and labels, fit for JSON."""
+
+    def name(self, i: int) -> str:
+        """What to call image ``i``."""
+        return f"synthetic/{self.stem(i)}"
 
     def parameters(self, i: int) -> tuple[Identity, View]:
         """Who is in image ``i``, and how it is seen.
@@ -174,9 +178,9 @@ class SyntheticFaces(RenderedSet):
         """View ``i % views``, of later rounds of views for other takes."""
         return sample_view(self.variation, self.population.seed, number, take * self.views + i % self.views)
 
-    def name(self, i: int) -> str:
-        """Identity and view of image ``i``."""
-        return f"synthetic/{self.identities[self.labels[i]]}/view{i % self.views:04d}"
+    def stem(self, i: int) -> str:
+        """Identity and view."""
+        return f"{self.identities[self.labels[i]]}/view{i % self.views:04d}"
 
     def settings(self) -> dict[str, Any]:
         """The ranges of the factors."""

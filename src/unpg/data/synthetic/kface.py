@@ -11,8 +11,9 @@ import math
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from unpg.data.kface import KFaceViews, image_path
+from unpg.data.kface import KFaceViews, image_stem
 from unpg.data.kface_lists import balanced_views
 from unpg.data.synthetic.faces import RenderedSet
 from unpg.data.synthetic.factors import Accessory, Background, Camera, Expression, Light, Pose, View
@@ -20,7 +21,16 @@ from unpg.data.synthetic.parameters import Draws
 from unpg.data.synthetic.population import Noise, Population, require_whole
 from unpg.errors import ConfigError
 
-__all__ = ["ACCESSORIES", "CAMERAS", "EXPRESSIONS", "LIGHTS", "KFaceTwin", "kface_view", "count_test_people"]
+__all__ = [
+    "ACCESSORIES",
+    "CAMERAS",
+    "EXPRESSIONS",
+    "LIGHTS",
+    "KFaceCells",
+    "KFaceTwin",
+    "count_test_people",
+    "kface_view",
+]
 
 CAMERAS: dict[int, tuple[int, int]] = {
     **{c: (90 - 15 * (c - 1), 0) for c in range(1, 14)},
@@ -64,22 +74,60 @@ Cell = tuple[int, int, int, int]
 """Accessory, light, expression, camera."""
 
 
-class KFaceTwin(RenderedSet):
+class KFaceCells(RenderedSet):
+    """Images of a population in cells of the grid.
+
+    Args:
+        population: Who there is.
+        labels: (n,) int64.
+        cells: (n, 4) integers: accessory, light, expression, camera.
+        size: (height, width) in pixels.
+    """
+
+    def __init__(
+        self, population: Population, labels: NDArray[np.int64], cells: NDArray[np.integer], size: tuple[int, int]
+    ) -> None:
+        super().__init__(population, labels, size)
+        self.cells: NDArray[np.int8] = np.asarray(cells, dtype=np.int8)  # 3.86 million rows take 15 MB
+
+    def cell(self, i: int) -> Cell:
+        """Accessory, light, expression and camera of image ``i``."""
+        s, light, e, c = self.cells[i].tolist()
+        return s, light, e, c
+
+    def view(self, i: int, number: int, take: int) -> View:
+        """The cell of image ``i``."""
+        return kface_view(self.population.seed, number, self.cell(i), take)
+
+    def stem(self, i: int) -> str:
+        """``<id>/S001/L1/E01/C1``."""
+        return image_stem(self.identities[self.labels[i]], self.cell(i))
+
+    def settings(self) -> dict[str, Any]:
+        """Nothing but the grid."""
+        return {"grid": "kface"}
+
+
+class KFaceTwin(KFaceCells):
     """Rendered people in K-FACE's grid, in the order and with the labels that :class:`~unpg.data.kface.KFaceSet` has.
 
-    The first people of the population are for testing, 30 of 400; the rest train. So a set of other size, noise or
-    views has the same test people.
+    The first people of the population are for testing, 30 of 400; the rest train. So sets of other noise or views have
+    the same test people.
 
     Args:
         identities: Number of identities of both parts together.
         views: ``"T1"`` to ``"T4"``, or words; see :meth:`~unpg.data.kface.KFaceViews.parse`.
         part: ``"train"`` or ``"test"``.
         subset: Number of images, shared out evenly over people and, for each person, over the values of each
-            attribute; None takes every combination (T4: 3,862,800 images).
+            attribute; None takes every combination (T4 of 370 people: 3,862,800 images).
         seed: Of the people, of the subset and of what differs in a view.
         size: (height, width) in pixels.
         noise: Faults of the training part.
         test_identities: Number of test people; of 400 there are 30, and as large a share of others, at least two.
+
+    Attributes:
+        views: The grid.
+        whole: Images of every combination, of which a subset has some.
 
     Raises:
         ConfigError: A setting is out of range, or noise is asked of the test part.
@@ -104,31 +152,29 @@ class KFaceTwin(RenderedSet):
         self.views = views if isinstance(views, KFaceViews) else KFaceViews.parse(views)
         count, first = (tested, 0) if part == "test" else (identities - tested, tested)
         population = Population(count, seed, first, noise)
-        most = count * len(self.views)
+        self.whole = count * len(self.views)
+        grid = np.array([self.views.at(v) for v in range(len(self.views))], dtype=np.int8)
         if subset is not None:
             require_whole("subset", subset, count)
-            if subset > most:
-                raise ConfigError(f"The {part} part has {most:,} images; a subset of {subset:,} is more than that.")
-        if subset is None or subset == most:
-            labels = np.repeat(np.arange(count, dtype=np.int64), len(self.views))
-            self._codes = np.tile(np.arange(len(self.views), dtype=np.int32), count)
+            if subset > self.whole:
+                raise ConfigError(f"The {part} part has {self.whole:,} images; a subset of {subset:,} is more.")
+        if subset is None or subset == self.whole:
+            labels, cells = np.repeat(np.arange(count, dtype=np.int64), len(grid)), np.tile(grid, (count, 1))
         else:
             counts = [subset // count + (k < subset % count) for k in range(count)]
-            self._codes = np.concatenate(balanced_views(self.views, counts, seed)).astype(np.int32)
             labels = np.repeat(np.arange(count, dtype=np.int64), counts)
-        super().__init__(population, labels, size)
+            cells = grid[np.concatenate(balanced_views(self.views, counts, seed))]
+        super().__init__(population, labels, cells, size)
 
-    def view(self, i: int, number: int, take: int) -> View:
-        """The combination of image ``i``."""
-        return kface_view(self.population.seed, number, self.views.at(int(self._codes[i])), take)
+    @staticmethod
+    def count(identities: int, views: str | KFaceViews) -> int:
+        """Images of the whole training part.
 
-    def name(self, i: int) -> str:
-        """``<id>/S001/L1/E01/C1.jpg``: its path, were it written."""
-        return image_path(self.identities[self.labels[i]], self.views.at(int(self._codes[i])))
-
-    def settings(self) -> dict[str, Any]:
-        """Nothing but the grid."""
-        return {"grid": "kface"}
+        Raises:
+            ConfigError: A setting is out of range.
+        """
+        grid = views if isinstance(views, KFaceViews) else KFaceViews.parse(views)
+        return (identities - count_test_people(identities)) * len(grid)
 
 
 def count_test_people(identities: int, wanted: int | None = None) -> int:

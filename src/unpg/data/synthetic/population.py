@@ -87,8 +87,8 @@ class Population:
         base = identities - split - twins
         if split + twins > base:
             raise ConfigError(
-                f"Of {identities} identities {split} are to be halves and {twins} twins of another, but only {base} are "
-                "left to go with. Lower the shares, or add identities."
+                f"Of {identities} identities {split} are to be halves and {twins} twins of another, but only {base} "
+                "are left to go with. Lower the shares, or add identities."
             )
         draw = np.random.Generator(np.random.Philox(key=[seed % 2**64, _STREAM]))
         chosen = first_identity + draw.permutation(base)
