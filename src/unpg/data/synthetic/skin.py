@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from unpg.data.synthetic.parameters import PerPixel
-from unpg.data.synthetic.surface import bell, step, swing
+from unpg.data.synthetic.surface import bell, mask_cover, step, swing
 
-__all__ = ["Color", "Paint", "paint_hair", "paint_skin"]
+__all__ = ["Color", "Paint", "over", "paint_hair", "paint_skin", "scale"]
 
 Color = tuple[Tensor, Tensor, Tensor]
 
@@ -63,12 +63,14 @@ def _named(p: PerPixel, name: str) -> Color:
     return p[f"{name}_r"], p[f"{name}_g"], p[f"{name}_b"]
 
 
-def _over(base: Color, top: tuple[Tensor | float, Tensor | float, Tensor | float], alpha: Tensor) -> Color:
+def over(base: Color, top: tuple[Tensor | float, Tensor | float, Tensor | float], alpha: Tensor) -> Color:
+    """``top`` painted over ``base`` with the opacity ``alpha``."""
     r, g, b = (a + alpha * (c - a) for a, c in zip(base, top, strict=True))
     return r, g, b
 
 
-def _scale(color: Color, factor: Tensor) -> Color:
+def scale(color: Color, factor: Tensor) -> Color:
+    """``color`` made ``factor`` times as bright."""
     return color[0] * factor, color[1] * factor, color[2] * factor
 
 
@@ -104,7 +106,7 @@ def paint_skin(p: PerPixel, x: Tensor, y: Tensor, z: Tensor, scalp: Tensor, pixe
     front = step(2.0, 5.0, z)
     y = y - p["sway"] * x / (3.0 + x.abs()) * 1.5
     ax = x.abs()
-    color = _scale(_named(p, "skin"), 1.0 + 0.06 * _spots(x, y, z, p["texture"]))
+    color = scale(_named(p, "skin"), 1.0 + 0.06 * _spots(x, y, z, p["texture"]))
     color = _flush(color, (0.06 + 0.22 * p["redness"]) * bell(ax - 4.2, 1.5) * bell(y + 3.3, 1.4) * front)
     gloss = 0.35 + 0.5 * bell(x, 1.0) * step(-6.0, -3.0, y)
     soft = (pixel + 0.03).expand_as(x)
@@ -123,6 +125,7 @@ def paint_skin(p: PerPixel, x: Tensor, y: Tensor, z: Tensor, scalp: Tensor, pixe
     canvas.paint(_eye, faced & ((ax - p["eye_x"] - 0.6).abs() < 3.0) & (y.abs() < 2.2))
     canvas.paint(_clothes, y < -13.5)
     canvas.paint(_hairline, scalp > -1.2)
+    canvas.paint(_mask, (p["wears_mask"] > 0.0) & (z > -1.0) & (y < 1.5) & (y > -13.0))
     r, g, b, gloss, eye = canvas.values
     return Paint((r, g, b), gloss, eye)
 
@@ -134,13 +137,13 @@ def _forehead(s: _Spot) -> Paint:
     lines = bell(swing(bent) - 1.0, 0.22) * step(2.6, 3.6, y) * step(6.6, 5.2, y)
     lines = lines * step(4.6, 2.5, s.x.abs() + 0.6 * swing(0.5 * y)) * s.front
     amount = 0.4 * (p["age"] - 0.35).clamp(min=0.0) + 0.25 * p["brow_raise"].clamp(min=0.0) * p["age"]
-    return Paint(_scale(s.color, 1.0 - amount * lines), s.gloss, s.eye)
+    return Paint(scale(s.color, 1.0 - amount * lines), s.gloss, s.eye)
 
 
 def _freckles(s: _Spot) -> Paint:
     dots = _spots(2.1 * s.x, 2.1 * s.y, 2.1 * s.z, s.p["texture"] + 0.37)
     amount = 0.75 * s.p["freckles"] * step(0.25, 0.6, dots) * bell(s.y + 2.0, 2.0) * bell(s.x, 4.0) * s.front
-    return Paint(_scale(s.color, 1.0 - 0.55 * amount), s.gloss, s.eye)
+    return Paint(scale(s.color, 1.0 - 0.55 * amount), s.gloss, s.eye)
 
 
 def _moles(s: _Spot) -> Paint:
@@ -150,7 +153,7 @@ def _moles(s: _Spot) -> Paint:
         dx, dy = s.x - 5.0 * s.p[f"{name}_x"], s.y + 4.0 - 5.0 * s.p[f"{name}_y"]
         far = (dx.square() + dy.square()).sqrt()
         mole = _edge(0.12 + 0.2 * size - far, s.soft) * step(0.0, 0.1, size) * s.front
-        color = _scale(color, 1.0 - 0.7 * mole)
+        color = scale(color, 1.0 - 0.7 * mole)
     return Paint(color, s.gloss, s.eye)
 
 
@@ -163,19 +166,42 @@ def _nose(s: _Spot) -> Paint:
     fold = bell(fold, 0.14 + 0.5 * s.soft) * step(0.6, -0.2, high) * step(-1.0, 0.2, s.y - p["mouth_y"])
     crease = bell(ax - p["wing_x"] - 0.28, 0.14 + 0.5 * s.soft) * bell(high + 0.05, 0.42)
     lines = (0.04 + 0.34 * p["old"] + 0.2 * p["grin"]) * fold + 0.22 * crease
-    color = _scale(color, 1.0 - lines * front)
+    color = scale(color, 1.0 - lines * front)
     aside = ax - 0.52 * p["wing_x"]
     hole = bell(aside, (0.22 + 0.03 * p["nostril_width"]) + 0.4 * s.soft)
     hole = hole * bell(high + 0.55 - 0.15 * aside, 0.11 + 0.4 * s.soft)
-    return Paint(_scale(color, 1.0 - 0.65 * hole * front), s.gloss, s.eye)
+    return Paint(scale(color, 1.0 - 0.65 * hole * front), s.gloss, s.eye)
 
 
 def _clothes(s: _Spot) -> Paint:
     """Clothes begin at the base of the neck, with a collar that dips in front."""
     p = s.p
     cloth = step(0.1, -0.2, s.y + 14.8 + 1.3 * step(0.0, 5.0, s.z))
-    color = _over(s.color, (p["cloth_red"], p["cloth_green"], p["cloth_blue"]), cloth)
+    color = over(s.color, (p["cloth_red"], p["cloth_green"], p["cloth_blue"]), cloth)
     return Paint(color, s.gloss * (1.0 - cloth), s.eye)
+
+
+def _mask(s: _Spot) -> Paint:
+    """A surgical mask: pleats, a stiff upper edge, seams, and the bands that run to the ears."""
+    p, ax = s.p, s.x.abs()
+    cover = mask_cover(p, s.x, s.y, s.z)
+    own = (p["accessory_red"], p["accessory_green"], p["accessory_blue"])
+    cloth = tuple(0.30 * c + light for c, light in zip(own, (0.50, 0.56, 0.60), strict=True))
+    top = p["nose_y"] + 2.3 - 0.26 * ax - 0.02 * ax.square() - s.y
+    high = (p["nose_y"] + 2.3 - s.y) / (p["nose_y"] + 2.3 - p["chin_y"])
+    pleats = bell(swing(4.0 * high + 0.4) - 1.0, 0.25) * step(0.22, 0.3, high) * step(0.85, 0.75, high)
+    seam = bell(top - 0.55, 0.05 + 0.4 * s.soft) + bell(s.z - 2.6, 0.08 + 0.4 * s.soft)
+    tone = 1.0 - 0.16 * pleats - 0.18 * seam.clamp(max=1.0)
+    color = over(s.color, scale((cloth[0], cloth[1], cloth[2]), tone), cover)
+    # Bands from the corners of the mask to the upper and the lower end of the ear.
+    along = ((2.2 - s.z) * (1.0 / 2.4)).clamp(0.0, 1.0)
+    upper = s.y - (p["nose_y"] + 0.1) - (0.9 - p["nose_y"]) * along
+    lower = s.y - (p["chin_y"] + 2.6) - (-4.4 - p["chin_y"]) * along
+    reach = step(-0.6, -0.2, s.z) * step(2.4, 2.0, s.z) * step(4.0, 5.0, ax) * p["wears_mask"]
+    band = (step(-0.5, 0.5, (0.1 - upper.abs()) / s.soft) + step(-0.5, 0.5, (0.1 - lower.abs()) / s.soft)) * reach
+    color = over(color, (0.75, 0.76, 0.77), band.clamp(max=1.0) * (1.0 - cover))
+    gloss = s.gloss * (1.0 - cover)
+    return Paint(color, gloss, s.eye * (1.0 - cover))
 
 
 def _hairline(s: _Spot) -> Paint:
@@ -185,7 +211,7 @@ def _hairline(s: _Spot) -> Paint:
     alpha = step(-0.35, 0.55, ragged)
     hair = paint_hair(p, s.x, s.y, s.z)
     gloss = s.gloss + alpha * (hair.gloss - s.gloss)
-    return Paint(_over(s.color, hair.color, alpha), gloss, s.eye)
+    return Paint(over(s.color, hair.color, alpha), gloss, s.eye)
 
 
 def _grain(x: Tensor, y: Tensor) -> Tensor:
@@ -199,14 +225,14 @@ def _beard(s: _Spot) -> Paint:
     below = y - p["mouth_y"] + 0.2 - 0.75 * (ax - 2.0).clamp(min=0.0)
     area = step(0.6, -0.5, below) * low + step(5.2, 5.8, ax) * step(-1.2, -3.0, y) * low
     amount = (1.25 * p["beard"] * area.clamp(max=1.0) * _grain(s.x, y)).clamp(max=0.92)
-    return Paint(_over(s.color, _named(p, "hair"), amount), s.gloss * (1.0 - amount), s.eye)
+    return Paint(over(s.color, _named(p, "hair"), amount), s.gloss * (1.0 - amount), s.eye)
 
 
 def _mustache(s: _Spot) -> Paint:
     p, y, ax = s.p, s.y, s.x.abs()
     lip = step(0.0, 0.35, y - p["mouth_y"] - 0.25 + 0.12 * ax) * step(0.1, -0.5, y - p["nose_y"] + 0.75 + 0.2 * ax)
     amount = (1.4 * p["mustache"] * lip * step(3.0, 2.2, ax) * _grain(s.x, y) * s.front).clamp(max=0.92)
-    return Paint(_over(s.color, _named(p, "hair"), amount), s.gloss * (1.0 - amount), s.eye)
+    return Paint(over(s.color, _named(p, "hair"), amount), s.gloss * (1.0 - amount), s.eye)
 
 
 def _mouth(s: _Spot) -> Paint:
@@ -225,17 +251,17 @@ def _mouth(s: _Spot) -> Paint:
     inside = torch.minimum(high + above - y, y - low + below)
     lips = step(-0.7, 0.7, inside / (soft + 0.05)) * front * step(1.06, 0.98, au)
     shade = 1.0 - 0.2 * step(0.0, 0.2, y - high)  # the upper lip looks down
-    color = _over(s.color, _scale(_named(p, "lip"), shade), 0.85 * lips)
+    color = over(s.color, scale(_named(p, "lip"), shade), 0.85 * lips)
     hole = _edge(torch.minimum(high - y, y - low), soft) * front * step(0.02, 0.10, gap) * step(1.02, 0.95, au)
     tongue = 0.8 * step(0.55, 0.15, y - low) * step(0.8, 0.5, au)
     teeth = step(0.75, 0.55, high - y) * step(0.95, 0.7, au) * (1.0 - 0.35 * uu)
-    cave = _over((0.02 + 0.28 * tongue, 0.012 + 0.09 * tongue, 0.012 + 0.08 * tongue), (0.58, 0.54, 0.46), teeth)
-    color = _over(color, cave, hole)
+    cave = over((0.02 + 0.28 * tongue, 0.012 + 0.09 * tongue, 0.012 + 0.08 * tongue), (0.58, 0.54, 0.46), teeth)
+    color = over(color, cave, hole)
     line = bell(y - curve, 0.07 + 0.5 * soft) * step(1.12, 0.95, au) * (1.0 - hole) * step(0.5, 0.1, gap)
     corner = bell(au - 1.04, 0.06) * bell(y - curve, 0.2)
     under = bell(y - low + below + 0.28, 0.2) * bell(u, 0.45)
     dark = ((0.6 * line + 0.25 * corner + 0.14 * under) * front).clamp(max=0.8)
-    return Paint(_scale(color, 1.0 - dark), s.gloss + 0.9 * lips * (1.0 - hole), s.eye)
+    return Paint(scale(color, 1.0 - dark), s.gloss + 0.9 * lips * (1.0 - hole), s.eye)
 
 
 def _brow(s: _Spot) -> Paint:
@@ -249,8 +275,8 @@ def _brow(s: _Spot) -> Paint:
     thick = (0.34 + 0.22 * p["brow_thickness"]) * (1.0 - 0.5 * step(-0.2, 1.1, u)) * step(1.08, 0.7, u.abs())
     brow = step(-0.9, 0.9, (thick - (y - center).abs()) / (s.soft + 0.16)) * step(1.05, 0.85, u.abs()) * s.front
     amount = brow * (0.2 + 0.65 * p["brow_density"]) * (0.82 + 0.18 * swing(4.1 * ax - 2.2 * y))
-    dark = _scale(_named(p, "hair"), 0.75 - 0.3 * p["hair_gray"])
-    return Paint(_over(s.color, dark, amount), s.gloss * (1.0 - amount), s.eye)
+    dark = scale(_named(p, "hair"), 0.75 - 0.3 * p["hair_gray"])
+    return Paint(over(s.color, dark, amount), s.gloss * (1.0 - amount), s.eye)
 
 
 def _eye(s: _Spot) -> Paint:
@@ -265,30 +291,30 @@ def _eye(s: _Spot) -> Paint:
     bag = bell(y + 1.0 - 0.25 * uu, 0.16) * bell(dx, 1.0)
     inner = bell(dx + 1.5, 0.6) * bell(y - 0.3, 0.7)
     shade = (0.4 * p["old"] + 0.25 * p["grin"] * p["age"]) * feet + (0.07 + 0.32 * p["old"]) * bag + 0.28 * inner
-    color = _scale(s.color, 1.0 - shade * front)
+    color = scale(s.color, 1.0 - shade * front)
     close = p["eye_closure"]
     low = 0.38 + 0.08 * p["eye_height"] - 0.12 * p["grin"]
     high = (0.54 + 0.2 * p["eye_height"]) * (1.0 - 0.12 * u) - 0.08 * p["grin"]
     high = high - close * (high + low)  # the upper lid comes down to the lower one
     upper, lower = high * arch, -low * arch
     near = step(1.25, 1.0, au) * front
-    lid = _scale(_named(p, "skin"), 0.76 + 0.06 * p["redness"])
-    color = _over(color, lid, 0.5 * bell(u, 0.8) * bell(v - 0.5, 0.5) * front)
+    lid = scale(_named(p, "skin"), 0.76 + 0.06 * p["redness"])
+    color = over(color, lid, 0.5 * bell(u, 0.8) * bell(v - 0.5, 0.5) * front)
     crease = v - upper - 0.26 - 0.12 * p["lid_crease"] - 0.25 * close + 0.1 * uu
     depth = (0.34 + 0.14 * p["lid_crease"]) * bell(crease, 0.07 + 0.5 * soft)
-    color = _scale(color, 1.0 - depth * near * step(1.2, 0.8, au))
+    color = scale(color, 1.0 - depth * near * step(1.2, 0.8, au))
     ball = _edge(torch.minimum(upper - v, v - lower) - 0.04 * close, soft) * step(1.05, 0.97, au) * front
     ix = dx - 0.45 * p["gaze_x"] * s.x.sign()
     iy = v - 0.06 - 0.22 * p["gaze_y"]
     radius = (ix.square() + iy.square()).sqrt()
     bright = 0.62 * (0.75 + 0.25 * arch.clamp(0.0, 1.0) - 0.4 * step(-0.3, 0.05, v - upper))
-    iris = _scale(_named(p, "iris"), 1.0 - 0.6 * step(0.42, 0.62, radius))
-    white = _over((bright, 0.93 * bright, 0.89 * bright), iris, _edge(0.64 - radius, soft))
-    color = _over(color, _over(white, (0.008, 0.008, 0.008), _edge(0.26 - radius, soft)), ball)
+    iris = scale(_named(p, "iris"), 1.0 - 0.6 * step(0.42, 0.62, radius))
+    white = over((bright, 0.93 * bright, 0.89 * bright), iris, _edge(0.64 - radius, soft))
+    color = over(color, over(white, (0.008, 0.008, 0.008), _edge(0.26 - radius, soft)), ball)
     lash = bell(v - upper - 0.03, 0.075 + 0.45 * soft) * step(1.1, 0.9, au) * near
-    color = _over(color, (0.008, 0.008, 0.008), (0.85 - 0.3 * p["sex"]) * lash)
+    color = over(color, (0.008, 0.008, 0.008), (0.85 - 0.3 * p["sex"]) * lash)
     under = bell(v - lower + 0.02, 0.05 + 0.4 * soft) * step(1.05, 0.9, au) * near
-    return Paint(_scale(color, 1.0 - 0.3 * under), s.gloss * (1.0 - ball), ball)
+    return Paint(scale(color, 1.0 - 0.3 * under), s.gloss * (1.0 - ball), ball)
 
 
 def paint_hair(p: PerPixel, x: Tensor, y: Tensor, z: Tensor) -> Paint:
@@ -300,4 +326,4 @@ def paint_hair(p: PerPixel, x: Tensor, y: Tensor, z: Tensor) -> Paint:
     strand = swing(37.0 * turn + bent) * swing(61.0 * turn + 0.13 * y)
     knot = swing(0.65 * x + 0.48 * y) * swing(0.75 * y - 0.52 * z + 0.32 * x)
     tone = 1.0 + 0.35 * (strand + curl * (knot - strand))
-    return Paint(_scale(_named(p, "hair"), tone), (0.6 - 0.42 * curl).expand_as(x), torch.zeros_like(x))
+    return Paint(scale(_named(p, "hair"), tone), (0.6 - 0.42 * curl).expand_as(x), torch.zeros_like(x))

@@ -17,7 +17,26 @@ from torch import Tensor
 
 from unpg.data.synthetic.parameters import Columns
 
-__all__ = ["EAR", "HAIR", "SKIN", "Head", "Topology", "bell", "build_head", "step", "swing", "topology"]
+__all__ = [
+    "EAR",
+    "HAIR",
+    "HAIR_COLUMNS",
+    "SKIN",
+    "Head",
+    "Ring",
+    "Topology",
+    "bell",
+    "build_head",
+    "mask_cover",
+    "normals_of",
+    "profile_rows",
+    "ring_of",
+    "sheet",
+    "skull",
+    "step",
+    "swing",
+    "topology",
+]
 
 SKIN, HAIR, EAR = 0, 1, 2
 
@@ -47,7 +66,7 @@ _PROFILE = np.array(
     ]
 )
 _COLUMNS = 64
-_HAIR_COLUMNS = 44
+HAIR_COLUMNS = 44
 _EAR_RINGS, _EAR_SPOKES = 5, 14
 
 
@@ -57,25 +76,36 @@ class Head(NamedTuple):
     points: three (b, v) float32, x, y, z in centimeters, expression included, pose not. Triangles with a corner at
         x = nan are not there.
     normals: three (b, v) float32, outward, of length one.
+    open: (b, v) float32, how much of the sky the neighborhood leaves open, up to 1.
     scalp: (b, v) float32, how far above the hairline a place of the skin is, in centimeters (negative below it).
     landmarks: three (b, 5) float32: eye on the left of the picture, the other one, tip of the nose, mouth corners.
     """
 
     points: list[Tensor]
     normals: list[Tensor]
+    open: Tensor
     scalp: Tensor
     landmarks: list[Tensor]
 
 
 class Topology(NamedTuple):
-    """What all heads share: triangles (t, 3) int64, two_sided (t,) bool, part (t,) int64 (SKIN, HAIR, EAR)."""
+    """What all heads share.
+
+    triangles: (t, 3) int64.
+    two_sided: (t,) bool: seen from behind, too.
+    part: (t,) int64: SKIN, HAIR, EAR.
+    casters: (s, 3) int64, coarser triangles between the same vertices: those that cast shadows.
+    casters_two_sided: (s,) bool.
+    """
 
     triangles: Tensor
     two_sided: Tensor
     part: Tensor
+    casters: Tensor
+    casters_two_sided: Tensor
 
 
-class _Ring(NamedTuple):
+class Ring(NamedTuple):
     """Angles around the vertical, 0 in front: (1, 1, c) sine, cosine, angle, logarithms of |sine| and |cosine|."""
 
     sin: Tensor
@@ -85,10 +115,10 @@ class _Ring(NamedTuple):
     log_cos: Tensor
 
 
-def step(low: float, high: float, x: Tensor) -> Tensor:
+def step(low: Tensor | float, high: Tensor | float, x: Tensor) -> Tensor:
     """Smooth step: 0 up to ``low``, 1 from ``high`` on (the other way round if ``high`` < ``low``)."""
     slope = 1.0 / (high - low)
-    u = (x * slope).sub_(low * slope).clamp_(0.0, 1.0)
+    u = (x * slope - low * slope).clamp_(0.0, 1.0)
     return u.square() * u.mul_(-2.0).add_(3.0)
 
 
@@ -126,45 +156,56 @@ def _rows(device: torch.device) -> tuple[Tensor, ...]:
 
 
 @lru_cache(maxsize=8)
-def _ring(columns: int, dense: float, device: torch.device) -> _Ring:
+def ring_of(columns: int, dense: float, device: torch.device) -> Ring:
     """``columns`` angles, denser in front; the seam is behind."""
     u = np.arange(-columns // 2, columns - columns // 2) / (columns / 2)
     angle = np.pi * (u * (1 - dense) + dense * u**3)
     sin, cos = np.sin(angle), np.cos(angle)
     logs = [np.log(np.maximum(np.abs(a), 1e-3)) for a in (sin, cos)]
-    return _Ring(*(torch.tensor(a, dtype=torch.float32, device=device)[None, None] for a in (sin, cos, angle, *logs)))
+    return Ring(*(torch.tensor(a, dtype=torch.float32, device=device)[None, None] for a in (sin, cos, angle, *logs)))
 
 
-def _grid(rows: int, columns: int, first: int) -> NDArray[np.int64]:
-    """Triangles (t, 3) of a grid that closes around, clockwise as seen from outside with rows running down."""
-    r, c = np.mgrid[0 : rows - 1, 0:columns]
-    a, b = r * columns + c, r * columns + (c + 1) % columns
-    d, e = a + columns, b + columns
-    return np.asarray(first + np.stack([np.stack([a, b, e], -1), np.stack([a, e, d], -1)]).reshape(-1, 3), np.int64)
+def sheet(index: NDArray[np.int64], closed: bool = True) -> NDArray[np.int64]:
+    """Triangles (t, 3) between vertices ``index`` (rows, columns), clockwise as seen from outside, rows running down.
+
+    ``closed``: the last column meets the first.
+    """
+    right = np.roll(index, -1, 1)
+    a, b, d, e = index[:-1], right[:-1], index[1:], right[1:]
+    if not closed:
+        a, b, d, e = (corner[:, :-1] for corner in (a, b, d, e))
+    return np.stack([np.stack([a, b, e], -1), np.stack([a, e, d], -1)], 2).reshape(-1, 3)
+
+
+def profile_rows(every: int = 1) -> NDArray[np.float64]:
+    """Heights of the rows of a head at rest, from the top."""
+    return _spline(_PROFILE)[::every, 0]
 
 
 @lru_cache(maxsize=8)
 def topology(device: torch.device) -> Topology:
     """The triangles of every head, on ``device``."""
-    rows = len(_spline(_PROFILE))
-    hair_rows = (rows + 1) // 2
-    skin = _grid(rows, _COLUMNS, 0)
-    hair = _grid(hair_rows, _HAIR_COLUMNS, rows * _COLUMNS)
-    first = rows * _COLUMNS + hair_rows * _HAIR_COLUMNS
-    ears = [_grid(_EAR_RINGS, _EAR_SPOKES, first + i * _EAR_RINGS * _EAR_SPOKES) for i in range(2)]
+    rows = len(profile_rows())
+    hair_rows = len(profile_rows(2))
+    skin_index = np.arange(rows * _COLUMNS).reshape(rows, -1)
+    hair_index = rows * _COLUMNS + np.arange(hair_rows * HAIR_COLUMNS).reshape(hair_rows, -1)
+    first = rows * _COLUMNS + hair_rows * HAIR_COLUMNS
+    ear = np.arange(_EAR_RINGS * _EAR_SPOKES).reshape(_EAR_RINGS, -1)
+    skin, hair = sheet(skin_index), sheet(hair_index)
+    ears = [sheet(first + i * ear.size + ear) for i in range(2)]
     # Below the eyes one may look into the shell of long hair; above there is always a head in it.
-    hanging = np.repeat(_spline(_PROFILE)[::2, 0][: hair_rows - 1] < 1.0, 2 * _HAIR_COLUMNS)
+    hanging = np.repeat(profile_rows(2)[:-1] < 1.0, 2 * HAIR_COLUMNS)
     part = np.repeat([SKIN, HAIR, EAR], [len(skin), len(hair), 2 * len(ears[0])])
-    return Topology(
-        torch.from_numpy(np.concatenate([skin, hair, *ears])).to(device),
-        torch.from_numpy(np.concatenate([np.zeros(len(skin), bool), hanging, np.ones(2 * len(ears[0]), bool)])).to(
-            device
-        ),
-        torch.from_numpy(part).to(device),
-    )
+    two_sided = np.concatenate([np.zeros(len(skin), bool), hanging, np.ones(2 * len(ears[0]), bool)])
+    # A quarter of the triangles is enough to cast a shadow. The shoulders cast none on the face.
+    caster = sheet(skin_index[1:-4:2, ::2])
+    casters = np.concatenate([caster, hair])
+    cast_two_sided = np.concatenate([np.zeros(len(caster), bool), hanging])
+    made = (np.concatenate([skin, hair, *ears]), two_sided, part, casters, cast_two_sided)
+    return Topology(*(torch.from_numpy(a).to(device) for a in made))
 
 
-def _skull(q: Columns, ring: _Ring, every: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+def skull(q: Columns, ring: Ring, every: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """Coordinates x, y, z, each (b, r, c), of skull, jaw, neck and shoulders without a face, in every n-th row."""
     y, width, front, back, power = (column[:, ::every] for column in _rows(ring.sin.device))
     jaw = bell(y + 8.0, 2.2)
@@ -191,7 +232,7 @@ def _skull(q: Columns, ring: _Ring, every: int = 1) -> tuple[Tensor, Tensor, Ten
     return x, y.expand_as(x), z
 
 
-def _scalp(q: Columns, ring: _Ring, y: Tensor) -> Tensor:
+def _scalp(q: Columns, ring: Ring, y: Tensor) -> Tensor:
     """How far (b, r, c) a place is above the end of the hair: hairline, sideburn, nape or the ends of long hair."""
     angle, around = ring.angle, ring.angle.abs()
     recession = q["hair_recession"]
@@ -207,8 +248,8 @@ def _scalp(q: Columns, ring: _Ring, y: Tensor) -> Tensor:
 
 def _hair(q: Columns, device: torch.device) -> tuple[list[Tensor], Tensor]:
     """The shell of hair: x, y, z, each (b, r, c), and where (b, r, c) bool it is wholly inside the head."""
-    ring = _ring(_HAIR_COLUMNS, 0.25, device)
-    x, y, z = _skull(q, ring, every=2)
+    ring = ring_of(HAIR_COLUMNS, 0.25, device)
+    x, y, z = skull(q, ring, every=2)
     volume, long = q["hair_volume"], q["long_hair"]
     # Long hair hangs from the widest part of the head instead of following jaw and neck.
     hang = step(0.0, -4.0, y) * long
@@ -219,6 +260,8 @@ def _hair(q: Columns, device: torch.device) -> tuple[list[Tensor], Tensor]:
     # The skin below is painted with hair up to the hairline, so the shell may leave the skin gently, behind the line.
     cover = step(-0.3, 0.9, above)
     thick = 0.15 + 0.9 * volume + 0.5 * q["hair_length"]
+    # A hat presses the hair below it flat.
+    thick = thick * (1.0 - 0.85 * q["wears_hat"] * step(q["hat_back"] - 1.5, q["hat_back"] + 1.5, y))
     # Short hair is thin beside the ears.
     thick = thick * (0.35 + 0.65 * step(-1.0, 5.0, y) + 0.65 * long * step(5.0, -1.0, y))
     turns = ring.angle * (1.0 / (2.0 * np.pi))
@@ -278,7 +321,38 @@ def _face(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     return (push + chin) * front
 
 
-def _normals(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
+def mask_cover(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """How much (0..1) a mask covers the places (x, y, z): from the bridge of the nose to below the chin."""
+    ax = x.abs()
+    top = p["nose_y"] + 2.3 - 0.26 * ax - 0.02 * ax.square()
+    low = p["chin_y"] - 0.9 + 0.55 * (ax - 2.2).clamp(min=0.0)
+    side = step(1.6, 2.2, z) * step(6.9, 6.5, ax)
+    return p["wears_mask"] * side * step(-0.15, 0.15, top - y) * step(-0.15, 0.15, y - low)
+
+
+def _tent(p: Columns, x: Tensor, y: Tensor) -> Tensor:
+    """How far (b, n) a mask stands off the skull: over the nose, tapering to the chin and the cheeks."""
+    nose = (1.0 + 0.5 * p["nose_height"]) * bell(x, 1.7) * step(0.3, -2.0, y - p["nose_y"] - 2.0)
+    chin = (0.6 + 0.35 * p["chin_depth"]).clamp(min=0.3) * bell(x, 2.2)
+    down = step(0.0, 1.0, (y - p["nose_y"]) / (p["chin_y"] - p["nose_y"]))
+    bulge = 0.9 * bell(x, 2.4) * bell(y - 0.5 * (p["nose_y"] + p["chin_y"]), 2.4)
+    return 0.35 + nose * (1.0 - down) + chin * down + bulge
+
+
+def _openness(points: list[Tensor], normals: list[Tensor]) -> Tensor:
+    """How open (b, r, c) the skin is: less where the mean of places around lies above it, along the normal."""
+    total = torch.zeros_like(points[0])
+    for near in (2, 4):
+        above = torch.zeros_like(total)
+        for a, n in zip(points, normals, strict=True):
+            padded = torch.cat([a[:, :1].expand(-1, near, -1), a, a[:, -1:].expand(-1, near, -1)], 1)
+            mean = padded[:, : -2 * near] + padded[:, 2 * near :] + torch.roll(a, near, 2) + torch.roll(a, -near, 2)
+            above = above + n * (0.25 * mean - a)
+        total = total + above.clamp(min=-0.1) * (1.0 / near)
+    return (1.0 - 1.6 * total).clamp(0.25, 1.0)
+
+
+def normals_of(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
     """Outward normals, three (b, r, c), of a grid that closes around."""
     around = [torch.roll(a, -1, 2) - torch.roll(a, 1, 2) for a in (x, y, z)]
     down = [torch.cat([a[:, 1:], a[:, -1:]], 1) - torch.cat([a[:, :1], a[:, :-1]], 1) for a in (x, y, z)]
@@ -319,26 +393,31 @@ def build_head(p: Columns) -> Head:
     device = p["sex"].device
     b = len(p["sex"])
     q = {name: column[:, :, None] for name, column in p.items()}
-    ring = _ring(_COLUMNS, 0.55, device)
-    x, y, z = _skull(q, ring)
+    ring = ring_of(_COLUMNS, 0.55, device)
+    x, y, z = skull(q, ring)
     scalp = _scalp(q, ring, y)
     x, y, z = x.flatten(1), y.flatten(1), z.flatten(1)
     # The open jaw swings down before the features are pushed out, and takes the lower lip and the chin along.
     y = y - p["drop"] * step(0.3, -0.5, y - p["mouth_y"]) * step(-13.5, -11.0, y) * step(1.0, 6.0, z)
-    z = z + _face(p, x, y, z)
-    y = y + p["sway"] * x / (3.0 + x.abs()) * 1.5 * step(3.0, 7.0, z)
-    skin = [a.reshape(b, -1, _COLUMNS) for a in (x, y, z)]
+    face = _face(p, x, y, z)
+    sway = p["sway"] * x / (3.0 + x.abs()) * 1.5 * step(3.0, 7.0, z)
+    marks = _landmarks(p, *(a.reshape(b, -1, _COLUMNS) for a in (x, y + sway, z + face)))
+    z = z + face + mask_cover(p, x, y, z) * (_tent(p, x, y) - face)
+    skin = [a.reshape(b, -1, _COLUMNS) for a in (x, y + sway, z)]
     (hair, buried), right = _hair(q, device), _ear(q, device)
     # Mirrored, and its spokes reversed so that the outside stays outside.
     left = [a.flip(2) for a in (-right[0], right[1], right[2])]
     grids = (skin, hair, left, right)
-    made = [_normals(*g) for g in grids]
+    made = [normals_of(*g) for g in grids]
+    hollow = _openness(skin, made[0])
     hair[0].masked_fill_(buried, torch.nan)  # nobody can see it, so the rasterizer need not look
     points = [torch.cat([g[k].reshape(b, -1) for g in grids], 1) for k in range(3)]
     normals = [torch.cat([n[k].reshape(b, -1) for n in made], 1) for k in range(3)]
     scalp = scalp.expand(b, -1, -1).reshape(b, -1)
-    bare = scalp.new_full((b, points[0].shape[1] - scalp.shape[1]), -99.0)
-    return Head(points, normals, torch.cat([scalp, bare], 1), _landmarks(p, *skin))
+    others = points[0].shape[1] - scalp.shape[1]
+    scalp = torch.cat([scalp, scalp.new_full((b, others), -99.0)], 1)
+    hollow = torch.cat([hollow.reshape(b, -1), hollow.new_ones(b, others)], 1)
+    return Head(points, normals, hollow, scalp, marks)
 
 
 def _landmarks(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
