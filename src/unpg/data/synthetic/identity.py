@@ -134,6 +134,7 @@ def sample_identity(seed: int, identity: int) -> Identity:
     light = 1.0 - melanin
     # Light hair, light eyes and freckles are found on light skin only; the space between is filled evenly.
     hair = 1.0 - u("hair_melanin") * min(1.0, 1.5 * light**1.5)
+    bearded = sex > 0.6 and u("has_beard") < 0.4
     values |= {
         "melanin": melanin,
         "redness": u("redness"),
@@ -151,9 +152,9 @@ def sample_identity(seed: int, identity: int) -> Identity:
         "hair_melanin": hair,
         "hair_red": u("hair_red"),
         "hair_gray": min(1.0, max(0.0, 2.2 * age - 0.8 - 1.0 * u("hair_gray"))),
-        "beard": u("beard") if sex > 0.6 and u("has_beard") < 0.45 else 0.0,
-        "mustache": u("mustache") if sex > 0.6 and u("has_mustache") < 0.4 else 0.0,
-        "mole_size": max(0.0, 1.6 * u("mole_size") - 0.6),
-        "second_mole_size": max(0.0, 2.0 * u("second_mole_size") - 1.0),
+        "beard": u("beard") if bearded else 0.15 * sex * u("stubble"),
+        "mustache": u("mustache") if sex > 0.6 and u("has_mustache") < (0.7 if bearded else 0.1) else 0.0,
+        "mole_size": max(0.0, 2.2 * u("mole_size") - 1.2),
+        "second_mole_size": max(0.0, 3.0 * u("second_mole_size") - 2.0),
     }
     return Identity(**values)

@@ -44,6 +44,7 @@ def _face(p: dict[str, float]) -> dict[str, float]:
         "long_hair": min(max((p["hair_length"] - 0.25) / 0.25, 0.0), 1.0),
         "hair_below": max(p["hair_length"] - 0.3, 0.0),
         "sway": 0.12 * p["asymmetry"],
+        "makeup": p["lip_color"] * (1.0 - p["sex"]),
     }
 
 

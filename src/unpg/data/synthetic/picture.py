@@ -152,7 +152,8 @@ def _wear(
     cover = paint.cover * (seen.nearness > near.index_select(0, where))
     nx, ny, nz = _facing_camera(nx, ny, nz, -0.05)
     one = torch.ones_like(x)
-    light = _shade(each, (nx, ny, nz), paint.color, paint.gloss, 0.0 * one, one, one)
+    shine = 0.09 * paint.gloss * _shine(each, nx, ny, nz)
+    light = _shade(each, (nx, ny, nz), paint.color, shine, one, one)
     before = radiance.index_select(1, where)
     radiance.index_copy_(1, where, before + cover * (light - before))
     solid = cover >= 0.5
@@ -178,27 +179,49 @@ def _head_light(p: PerPixel, mixed: list[Tensor], part: Tensor, maps: Tensor, pi
     r, g, b, gloss, eye = values.index_copy_(1, index, torch.stack([*hair.color, hair.gloss, hair.eye]))
     facing = nx * p["light_x"] + ny * p["light_y"] + nz * p["light_z"]
     reach = 1.0 - p["shadow"] * (1.0 - lit(p, maps, picture, [x, y, z], facing))
-    return _shade(p, (nx, ny, nz), (r, g, b), gloss, eye, _openness(p, y, z, part) * hollow, reach)
+    # Along strands that run down, light is mirrored in a band around the head (Kajiya and Kay 1989).
+    hair_band = _band(p.select(index), *(c.index_select(0, index) for c in (nx, ny, nz)))
+    shine = _shine(p, nx, ny, nz)
+    shine = (0.09 * gloss * shine).index_copy_(0, index, hair_band * gloss.index_select(0, index))
+    shine = (shine * (facing > 0) + 0.9 * eye) * reach
+    return _shade(p, (nx, ny, nz), (r, g, b), shine, _openness(p, y, z, part) * hollow, reach)
 
 
-def _shade(p: PerPixel, normal: Color, color: Color, gloss: Tensor, eye: Tensor, sky: Tensor, reach: Tensor) -> Tensor:
-    """Radiance (3, n) of surfaces: ``sky`` is how open they are, ``reach`` the share of the far light, each (n,)."""
-    nx, ny, nz = normal
-    # Light comes from everywhere, more from above; and from one direction, softened where it grazes, as skin scatters.
-    facing = nx * p["light_x"] + ny * p["light_y"] + nz * p["light_z"]
-    wrap = 0.18
-    direct = ((facing + wrap) * (1.0 / (1.0 + wrap))).clamp(min=0.0) * (0.35 + 0.65 * sky) * reach
-    ambient = (0.72 + 0.28 * ny) * sky
-    # Gloss (Blinn 1977): the half vector between the light and the camera, which is far in front.
+def _shine(p: PerPixel, nx: Tensor, ny: Tensor, nz: Tensor) -> Tensor:
+    """Gloss (Blinn 1977): the half vector between the light and the camera, which is far in front; exponent 16."""
     half = (nx * p["half_x"] + ny * p["half_y"] + nz * p["half_z"]).clamp(min=0.0)
-    shine = half.square().square().square().square()  # exponent 16
-    shine = (0.09 * gloss * shine + 0.9 * eye * shine.square().square().square()) * (facing > 0) * reach
-    return torch.stack(
-        [
-            c * (p[f"key_{name}"] * direct + p[f"fill_{name}"] * ambient) + p[f"key_{name}"] * shine
-            for name, c in zip("rgb", color, strict=True)
-        ]
-    )
+    return half.square().square().square().square()
+
+
+def _band(p: PerPixel, nx: Tensor, ny: Tensor, nz: Tensor) -> Tensor:
+    """The gloss of strands that run down the surface: strong where they are square to the half vector."""
+    half = nx * p["half_x"] + ny * p["half_y"] + nz * p["half_z"]
+    along = (p["half_y"] - half * ny) / (1.0 - ny.square()).clamp(min=0.05).sqrt()
+    return 0.06 * (1.0 - along.square()).clamp(min=0.0).square().square().square().square() * half.clamp(min=0.0)
+
+
+def _shade(p: PerPixel, normal: Color, color: Color, shine: Tensor, sky: Tensor, reach: Tensor) -> Tensor:
+    """Radiance (3, n) of surfaces.
+
+    Args:
+        p: Measures of the pixels.
+        normal: Of length one, turned.
+        color: Share of the light that is scattered back.
+        shine: (n,), share of the far light that is mirrored.
+        sky: (n,), how open the place is to the light from everywhere.
+        reach: (n,), the share of the far light that no shadow keeps away.
+    """
+    nx, ny, nz = normal
+    # Light comes from everywhere, more from above; and from one direction. Skin scatters it inside, red farthest, so
+    # that the light wraps around and its edge is warm.
+    facing = nx * p["light_x"] + ny * p["light_y"] + nz * p["light_z"]
+    ambient = (0.72 + 0.28 * ny) * sky
+    open_ = (0.35 + 0.65 * sky) * reach
+    planes = []
+    for name, c, wrap in zip("rgb", color, (0.26, 0.16, 0.12), strict=True):
+        direct = ((facing + wrap) * (1.0 / (1.0 + wrap))).clamp(min=0.0) * open_
+        planes.append(c * (p[f"key_{name}"] * direct + p[f"fill_{name}"] * ambient) + p[f"key_{name}"] * shine)
+    return torch.stack(planes)
 
 
 def _openness(p: PerPixel, y: Tensor, z: Tensor, part: Tensor) -> Tensor:

@@ -43,23 +43,23 @@ SKIN, HAIR, EAR = 0, 1, 2
 # y, half width, depth in front, depth behind, roundness of the cross-section (1: ellipse, less: box); rows to the next.
 _PROFILE = np.array(
     [
-        (12.0, 0.02, 0.02, 0.02, 1.00, 1),
-        (11.6, 2.9, 3.2, 3.8, 1.00, 2),
-        (10.4, 5.0, 5.6, 6.6, 1.00, 2),
-        (8.5, 6.5, 7.5, 8.4, 0.97, 2),
-        (6.0, 7.2, 8.7, 9.3, 0.94, 3),
-        (3.5, 7.4, 9.2, 9.5, 0.91, 5),
-        (1.5, 7.2, 9.3, 9.4, 0.90, 6),
-        (0.0, 7.0, 9.05, 9.2, 0.90, 7),
-        (-2.0, 6.75, 9.0, 8.6, 0.93, 9),
-        (-4.4, 6.3, 9.1, 7.6, 0.96, 10),
-        (-7.0, 5.5, 9.15, 6.4, 1.00, 7),
-        (-9.0, 4.6, 9.0, 5.7, 1.03, 5),
-        (-10.4, 3.95, 8.4, 5.4, 1.04, 3),
-        (-11.1, 3.9, 7.0, 5.4, 1.03, 2),
-        (-11.5, 4.3, 5.2, 5.4, 1.00, 1),
-        (-13.0, 4.8, 4.2, 5.4, 1.00, 2),
-        (-15.5, 5.3, 4.0, 5.6, 1.00, 2),
+        (12.0, 0.02, 0.02, 0.02, 1.00, 2),
+        (11.6, 2.9, 3.2, 3.8, 1.00, 3),
+        (10.4, 5.0, 5.6, 6.6, 1.00, 3),
+        (8.5, 6.5, 7.5, 8.4, 0.97, 3),
+        (6.0, 7.2, 8.7, 9.3, 0.95, 4),
+        (3.5, 7.35, 9.2, 9.5, 0.93, 5),
+        (1.5, 7.15, 9.3, 9.4, 0.92, 6),
+        (0.0, 6.95, 9.05, 9.2, 0.92, 7),
+        (-2.0, 6.75, 9.0, 8.6, 0.94, 9),
+        (-4.4, 6.25, 9.1, 7.6, 0.96, 10),
+        (-7.0, 5.5, 9.15, 6.4, 0.98, 7),
+        (-9.0, 4.75, 9.0, 5.7, 1.02, 5),
+        (-10.4, 3.75, 8.5, 5.4, 1.04, 3),
+        (-11.1, 3.2, 7.3, 5.4, 1.03, 2),
+        (-11.6, 4.3, 5.4, 5.4, 1.00, 1),
+        (-13.0, 5.0, 4.4, 5.4, 1.00, 2),
+        (-15.5, 5.4, 4.0, 5.6, 1.00, 2),
         (-17.5, 8.5, 4.8, 6.0, 0.95, 2),
         (-19.5, 15.0, 6.5, 7.0, 0.90, 1),
         (-24.0, 20.0, 8.5, 8.0, 0.80, 0),
@@ -236,9 +236,10 @@ def _scalp(q: Columns, ring: Ring, y: Tensor) -> Tensor:
     """How far (b, r, c) a place is above the end of the hair: hairline, sideburn, nape or the ends of long hair."""
     angle, around = ring.angle, ring.angle.abs()
     recession = q["hair_recession"]
-    line = 6.6 + 0.9 * q["hairline"] - 3.6 * q["hair_fringe"] + 2.0 * recession * bell(around, 0.5)
-    line = line + (0.7 + 4.0 * recession) * bell(around - 0.6, 0.26) * (1.0 - q["hair_fringe"])
-    line = line - 0.45 * bell(angle - 0.1 * q["hair_part"], 0.1) * (1.0 - recession)
+    line = 6.4 + 0.9 * q["hairline"] - 3.4 * q["hair_fringe"] + 2.0 * recession * bell(around, 0.5)
+    line = line + (0.2 + 4.0 * recession) * bell(around - 0.6, 0.26) * (1.0 - q["hair_fringe"])
+    # A fringe is combed to one side: longer there.
+    line = line - (0.6 * q["hair_fringe"] - 0.15) * q["hair_part"] * angle.clamp(-1.0, 1.0)
     side = -0.4 - 12.0 * q["hair_below"]
     nape = -7.0 - 9.0 * q["hair_below"]
     edge = line + (side - line) * step(0.85, 1.3, around)
@@ -287,21 +288,27 @@ def _face(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     rise = (0.55 + 0.3 * p["nose_bridge"]) * step(-0.35, 0.15, down)
     rise = rise + (1.5 + 0.5 * p["nose_height"]) * fall * (0.8 + 0.2 * fall)
     rise = rise + 0.3 * p["nose_hump"] * bell(down - 0.45, 0.22)
-    ridge = bell(x, (0.50 + 0.12 * p["nose_width"]) + 0.30 * fall)
+    ridge = bell(x, (0.44 + 0.12 * p["nose_width"]) + 0.16 * fall)
     # Its base is an arch: lowest in the middle, where the tip is.
     arch = high - 0.3 * (x * (1.0 / wing)).square().clamp(max=2.0)
-    push = rise * step(-0.9, 0.1, arch) * ridge
-    push = push + (0.32 + 0.12 * p["nose_tip"]) * bell(x, 0.62) * bell(high - 0.05, 0.6)
-    push = push + (1.0 + 0.1 * p["nostril_width"]) * bell(ax - wing + 0.1, 0.40) * bell(high + 0.15, 0.52)
+    push = rise * step(-1.0, 0.2, arch) * ridge
+    # A ball for the tip, wings beside it, nostrils below, a bridge of skin between them.
+    push = push + (0.38 + 0.15 * p["nose_tip"]) * bell(x, 0.72) * bell(high - 0.1, 0.62)
+    push = push + (0.95 + 0.1 * p["nostril_width"]) * bell(ax - wing + 0.22, 0.40) * bell(high + 0.12, 0.5)
+    push = push - 0.35 * bell(ax - 0.5 * wing, 0.26) * bell(high + 0.62, 0.24)
+    push = push + 0.25 * bell(x, 0.26) * bell(high + 0.7, 0.3)
     # Eyes: a socket, with the ball behind the lids in it; the ridge of the brow above.
     push = push - (1.2 + 0.35 * p["eye_depth"]) * bell(ax - ex + 0.35, 1.45) * bell(y - 0.15, 0.95)
-    push = push + 0.62 * bell(ax - ex, 1.05) * bell(y, 0.8)
+    push = push + 0.7 * bell(ax - ex, 1.05) * bell(y, 0.75)
+    push = push + (0.04 + 0.22 * p["old"]) * bell(ax - ex, 1.0) * bell(y + 1.05, 0.4)
     brow = bell(ax - 2.6, 2.4) * bell(y - 1.7 - 0.2 * p["brow_height"], 0.7)
     push = push + (0.22 + 0.35 * p["brow_ridge"]).clamp(min=0.05) * brow
     # Cheeks, and what a smile does to them.
     push = push + (0.4 + 0.3 * p["cheek_width"]) * bell(ax - 4.8, 1.3) * bell(y + 2.2, 1.2)
     full = 0.5 * p["cheek_fullness"] + 0.5 * grin - 0.1
     push = push + full * bell(ax - 3.9, 1.6) * bell(y + 4.6 - 0.7 * grin, 1.6)
+    push = push + (0.12 * p["cheek_fullness"] - 0.22) * bell(ax - 4.5, 1.0) * bell(y + 6.2, 1.3)
+    push = push + 0.55 * p["old"] * bell(ax - 3.7, 0.9) * bell(y + 9.0, 0.9)  # the jaw sags
     # Folds from the nose to the corners of the mouth: age and smile deepen them.
     along = (high * (1.0 / (mouth - 1.0 - p["nose_y"]))).clamp(0.0, 1.0)
     fold = bell(ax - wing - 0.5 - (p["mouth_half"] - wing + 0.45) * along, 0.36)
@@ -312,12 +319,12 @@ def _face(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     upper = y - mouth - p["corner_lift"] * (x * (1.0 / p["mouth_half"])).square().clamp(max=1.5)
     lower = upper + p["drop"]
     deep = 1.0 + 0.3 * p["lip_depth"]
-    push = push + deep * (0.36 + 0.12 * p["upper_lip"]) * bell(upper - 0.38, 0.36) * lips
-    push = push + deep * (0.38 + 0.12 * p["lower_lip"]) * bell(lower + 0.5, 0.42) * lips
-    push = push - 0.16 * bell(upper, 0.2) * lips
-    push = push - 0.12 * bell(x, 0.22) * bell(upper - 1.1, 0.5)
-    push = push - 0.35 * bell(lower + 1.55, 0.5) * bell(x, 1.7)
-    chin = (0.4 + 0.35 * p["chin_depth"]) * bell(y - p["chin_y"], 0.85) * bell(x, 1.3 + 0.4 * p["chin_width"])
+    push = push + deep * (0.46 + 0.15 * p["upper_lip"]) * bell(upper - 0.36, 0.34) * lips
+    push = push + deep * (0.52 + 0.15 * p["lower_lip"]) * bell(lower + 0.52, 0.40) * lips
+    push = push - 0.25 * bell(upper, 0.2) * lips
+    push = push - 0.16 * bell(x, 0.24) * bell(upper - 1.1, 0.5)
+    push = push - 0.38 * bell(lower + 1.5, 0.5) * bell(x, 1.7)
+    chin = (0.5 + 0.35 * p["chin_depth"]) * bell(y - p["chin_y"], 0.85) * bell(x, 1.3 + 0.4 * p["chin_width"])
     return (push + chin) * front
 
 
@@ -393,7 +400,7 @@ def build_head(p: Columns) -> Head:
     device = p["sex"].device
     b = len(p["sex"])
     q = {name: column[:, :, None] for name, column in p.items()}
-    ring = ring_of(_COLUMNS, 0.55, device)
+    ring = ring_of(_COLUMNS, 0.7, device)
     x, y, z = skull(q, ring)
     scalp = _scalp(q, ring, y)
     x, y, z = x.flatten(1), y.flatten(1), z.flatten(1)
