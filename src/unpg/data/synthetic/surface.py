@@ -273,7 +273,7 @@ def _hair(q: Columns, device: torch.device) -> tuple[list[Tensor], Tensor]:
     )
     grow = 1.0 + out / (x.square() + z.square()).sqrt().clamp(min=0.5) * step(12.5, 9.5, y)
     shown = torch.nn.functional.max_pool2d(torch.cat([cover[..., -1:], cover, cover[..., :1]], 2), 3, 1, (1, 0))
-    return [x * grow, y + out * step(6.0, 11.5, y), z * grow], (shown <= 0.0) & (hang <= 0.0)
+    return [x * grow, y + out * step(6.0, 11.5, y), z * grow], shown <= 0.0
 
 
 def _face(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
@@ -286,7 +286,7 @@ def _face(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     down = (y * (1.0 / p["nose_y"])).clamp(-0.5, 1.0)  # 0 at the eyes, 1 at the tip
     fall = down.clamp(min=0.0)
     rise = (0.55 + 0.3 * p["nose_bridge"]) * step(-0.35, 0.15, down)
-    rise = rise + (1.5 + 0.5 * p["nose_height"]) * fall * (0.8 + 0.2 * fall)
+    rise = rise + (1.36 + 0.45 * p["nose_height"]) * fall * (0.8 + 0.2 * fall)
     rise = rise + 0.3 * p["nose_hump"] * bell(down - 0.45, 0.22)
     ridge = bell(x, (0.44 + 0.12 * p["nose_width"]) + 0.16 * fall)
     # Its base is an arch: lowest in the middle, where the tip is.
@@ -385,13 +385,13 @@ def _ear(q: Columns, device: torch.device) -> list[Tensor]:
     along, up, out = _ear_template(device)
     size = 1.0 + 0.15 * q["ear_size"]
     # Tangent half angle: the ear stands off the head by about 9 to 43 degrees.
-    t = 0.23 + 0.15 * q["ear_angle"]
+    t = (0.23 + 0.15 * q["ear_angle"]) * (1.0 - 0.9 * q["long_hair"])  # long hair lies over it
     off_cos, off_sin = (1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t)
     # ``along`` points backward and, with the angle, away from the head; the front edge is sunk into the cheek.
     back = 1.5 * size * (1.0 - along)
     y = -1.0 + 3.0 * size * up - 0.25 * along
     base = 6.7 * (1.0 + 0.05 * q["head_width"]) * (1.0 + 0.05 * q["cheek_width"])
-    x = base + back * off_sin + 0.9 * size * out * off_cos
+    x = base - 0.4 * q["long_hair"] + back * off_sin + 0.9 * size * out * off_cos
     return [x, y, 0.9 - back * off_cos + 0.9 * size * out * off_sin]
 
 
