@@ -39,35 +39,35 @@ class Identity(Bounded):
     forehead_width: float = _shape()
     forehead_slope: float = _shape(sex=0.3)
     cheek_width: float = _shape()
-    cheek_fullness: float = _shape(age=-0.2)
-    jaw_width: float = _shape(sex=0.35)
-    jaw_squareness: float = _shape(sex=0.3)
+    cheek_fullness: float = _shape(sex=-0.15, age=-0.2)
+    jaw_width: float = _shape(sex=0.45)
+    jaw_squareness: float = _shape(sex=0.4)
     chin_length: float = _shape(sex=0.2)
     chin_depth: float = _shape(sex=0.2)
-    chin_width: float = _shape(sex=0.2)
-    face_length: float = _shape(sex=0.1)
+    chin_width: float = _shape(sex=0.35)
+    face_length: float = _shape(sex=0.2)
     neck_width: float = _shape(sex=0.5, spread=0.35)
     asymmetry: float = _shape()
     # eyes and brows
     eye_spacing: float = _shape()
     eye_width: float = _shape()
-    eye_height: float = _shape(sex=-0.2, age=-0.2)
+    eye_height: float = _shape(sex=-0.35, age=-0.2)
     eye_tilt: float = _shape()
     eye_depth: float = _shape(sex=0.2)
     lid_crease: float = _shape()
     iris_hue: float = bounded(0.2, 0.0, 1.0)
     iris_light: float = bounded(0.3, 0.0, 1.0)
-    brow_ridge: float = _shape(sex=0.35)
+    brow_ridge: float = _shape(sex=0.5)
     brow_height: float = _shape(sex=-0.25)
     brow_arch: float = _shape(sex=-0.2)
     brow_tilt: float = _shape()
-    brow_thickness: float = _shape(sex=0.3)
+    brow_thickness: float = _shape(sex=0.45)
     brow_length: float = _shape()
     brow_density: float = bounded(0.7, 0.0, 1.0)
     # nose
-    nose_length: float = _shape()
-    nose_width: float = _shape(sex=0.1)
-    nose_height: float = _shape(sex=0.15)
+    nose_length: float = _shape(sex=0.15)
+    nose_width: float = _shape(sex=0.25)
+    nose_height: float = _shape(sex=0.2)
     nose_bridge: float = _shape()
     nose_hump: float = _shape(sex=0.1)
     nose_tip: float = _shape()
@@ -75,8 +75,8 @@ class Identity(Bounded):
     # mouth
     mouth_height: float = _shape()
     mouth_width: float = _shape()
-    upper_lip: float = _shape(sex=-0.2, age=-0.3)
-    lower_lip: float = _shape(sex=-0.1, age=-0.2)
+    upper_lip: float = _shape(sex=-0.35, age=-0.3)
+    lower_lip: float = _shape(sex=-0.3, age=-0.2)
     lip_bow: float = _shape()
     lip_depth: float = _shape()
     mouth_curve: float = _shape(age=-0.2)
@@ -134,6 +134,7 @@ def sample_identity(seed: int, identity: int) -> Identity:
     light = 1.0 - melanin
     # Light hair, light eyes and freckles are found on light skin only; the space between is filled evenly.
     hair = 1.0 - u("hair_melanin") * min(1.0, 1.5 * light**1.5)
+    bearded = sex > 0.6 and u("has_beard") < 0.4
     values |= {
         "melanin": melanin,
         "redness": u("redness"),
@@ -144,16 +145,16 @@ def sample_identity(seed: int, identity: int) -> Identity:
         "iris_light": u("iris_light") * min(1.0, 1.4 * light**1.5),
         "brow_density": 0.35 + 0.65 * u("brow_density"),
         "hair_volume": u("hair_volume"),
-        "hair_length": u("hair_length") ** (0.6 + 3.0 * sex),
+        "hair_length": u("hair_length") ** (0.25 + 3.3 * sex),
         "hair_recession": u("hair_recession") * (0.3 + 0.7 * sex * age) if u("recedes") < 0.5 + 0.4 * age else 0.0,
         "hair_fringe": u("hair_fringe") if u("has_fringe") < 0.4 - 0.25 * sex else 0.0,
         "hair_curl": min(1.0, 0.7 * u("hair_curl") + 0.4 * melanin * u("curly")),
         "hair_melanin": hair,
         "hair_red": u("hair_red"),
         "hair_gray": min(1.0, max(0.0, 2.2 * age - 0.8 - 1.0 * u("hair_gray"))),
-        "beard": u("beard") if sex > 0.6 and u("has_beard") < 0.45 else 0.0,
-        "mustache": u("mustache") if sex > 0.6 and u("has_mustache") < 0.4 else 0.0,
-        "mole_size": max(0.0, 1.6 * u("mole_size") - 0.6),
-        "second_mole_size": max(0.0, 2.0 * u("second_mole_size") - 1.0),
+        "beard": u("beard") if bearded else 0.15 * sex * u("stubble"),
+        "mustache": u("mustache") if sex > 0.6 and u("has_mustache") < (0.7 if bearded else 0.1) else 0.0,
+        "mole_size": max(0.0, 2.2 * u("mole_size") - 1.2),
+        "second_mole_size": max(0.0, 3.0 * u("second_mole_size") - 2.0),
     }
     return Identity(**values)

@@ -13,6 +13,8 @@ from unpg.data.synthetic.identity import Identity
 
 __all__ = ["measures"]
 
+_Axis = tuple[float, float, float]
+
 
 def measures(identity: Identity, view: View) -> dict[str, float]:
     """All parameters of a picture by name, and what follows from them: centimeters, linear RGB."""
@@ -20,7 +22,7 @@ def measures(identity: Identity, view: View) -> dict[str, float]:
     for name in ("pose", "light", "expression", "accessory", "camera", "background"):
         part = getattr(view, name)
         p |= {flat_name(name, f.name): float(getattr(part, f.name)) for f in dataclasses.fields(part)}
-    return p | _face(p) | _colors(p) | _directions(p) | _pattern(p)
+    return p | _face(p) | _worn(p) | _colors(p) | _directions(p) | _pattern(p)
 
 
 def _face(p: dict[str, float]) -> dict[str, float]:
@@ -42,6 +44,41 @@ def _face(p: dict[str, float]) -> dict[str, float]:
         "long_hair": min(max((p["hair_length"] - 0.25) / 0.25, 0.0), 1.0),
         "hair_below": max(p["hair_length"] - 0.3, 0.0),
         "sway": 0.12 * p["asymmetry"],
+        "makeup": p["lip_color"] * (1.0 - p["sex"]),
+    }
+
+
+def _worn(p: dict[str, float]) -> dict[str, float]:
+    """Hats: cap, beanie, brim all around. Glasses: thin and round to thick and square."""
+    style = p["style"]
+    cap, beanie = style < 1 / 3, 1 / 3 <= style < 2 / 3
+    front, back, brim, swell, tall = (
+        (6.0, 2.6, 6.0, 0.45, 0.2) if cap else (5.0, 0.6, 0.0, 0.55, 0.6) if beanie else (6.0, 3.4, 5.2, 0.4, 1.4)
+    )
+    high = 1.75 + 0.25 * (1.0 - style) + 0.15 * p["sunglasses"]
+    return {
+        "wears_hat": float(p["hat"] >= 0.5),
+        "wears_glasses": float(max(p["glasses"], p["sunglasses"]) >= 0.5),
+        "wears_mask": float(p["mask"] >= 0.5),
+        "hat_front": front,
+        "hat_back": back,
+        "hat_brim": brim,
+        "hat_swell": swell,
+        "hat_tall": tall,
+        "hat_around": float(not cap and not beanie),
+        "hat_cuff": float(beanie),
+        "dark_lens": float(p["sunglasses"] >= 0.5),
+        "lens_x": 3.3 + 0.2 * p["eye_spacing"],
+        "lens_half": 2.5 + 0.12 * style + 0.1 * p["sunglasses"],
+        "lens_high": high,
+        "lens_square": 0.25 + 0.75 * style,
+        "frame_thick": 0.08 + 0.12 * style,
+        "arm_high": 0.35 + 0.45 * style,
+        "glasses_y": -0.25,
+        "glasses_z": 10.25 + 0.3 * p["nose_bridge"] + 0.25 * p["brow_ridge"],
+        "glasses_bend": 0.055,
+        "head_side": 7.05 * (1.0 + 0.05 * p["head_width"]),
+        "glasses_half": 7.0 + 0.3 * p["head_width"],
     }
 
 
@@ -88,12 +125,33 @@ def _directions(p: dict[str, float]) -> dict[str, float]:
     )
     norm = math.sqrt(x * x + y * y + (z + 1.0) ** 2 + 1e-6)
     made |= {"light_x": x, "light_y": y, "light_z": z}
+    # The light and two directions square to it, in the axes of the head at rest.
+    toward = _unturned(made, (x, y, z))
+    up = (0.0, 1.0, 0.0) if abs(toward[1]) < 0.9 else (0.0, 0.0, -1.0)
+    across = _cross(up, toward)
+    length = math.sqrt(sum(c * c for c in across))
+    across = (across[0] / length, across[1] / length, across[2] / length)
+    for name, axis in (("across", across), ("along", _cross(toward, across)), ("toward", toward)):
+        made |= {f"{name}_{c}": v for c, v in zip("xyz", axis, strict=True)}
     made |= {"half_x": x / norm, "half_y": y / norm, "half_z": (z + 1.0) / norm}
     warm, tint = p["warmth"], p["tint"]
     for name, tone in (("r", 0.25 * warm - 0.1 * tint), ("g", 0.25 * tint), ("b", -0.35 * warm - 0.1 * tint)):
         made[f"key_{name}"] = p["intensity"] * (1.0 + tone)
         made[f"fill_{name}"] = p["ambient"] * (1.0 + 0.4 * tone)
     return made | {"gain": 2.0 ** p["exposure"]}
+
+
+def _unturned(p: dict[str, float], axis: _Axis) -> _Axis:
+    """The direction that the pose turns into ``axis``: yaw, pitch and roll taken back, in this order."""
+    v = list(axis)
+    for name, first, second in (("yaw", 0, 2), ("pitch", 1, 2), ("roll", 0, 1)):
+        cos, sin = p[f"{name}_cos"], p[f"{name}_sin"]
+        v[first], v[second] = v[first] * cos - v[second] * sin, v[second] * cos + v[first] * sin
+    return v[0], v[1], v[2]
+
+
+def _cross(a: _Axis, b: _Axis) -> _Axis:
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
 def _pattern(p: dict[str, float]) -> dict[str, float]:
