@@ -87,6 +87,7 @@ def run_synth(found: argparse.Namespace, console: Console) -> None:
         raise ConfigError(f"{found.out} exists. Remove it, or name another folder.")
     size = (found.size[0], found.size[1])
     noise = Noise(found.split_identities, found.flipped_labels, found.twins)
+    options = WriteOptions(found.form, found.quality, found.masks, found.workers)
     subset = _subset(found)
     images: KFaceTwin | SyntheticFaces
     if found.protocol == "kface":
@@ -101,7 +102,6 @@ def run_synth(found: argparse.Namespace, console: Console) -> None:
         console.print(f"Wrote {found.sheet}")
     if found.out is None:
         return
-    options = WriteOptions(found.form, found.quality, found.masks, found.workers)
     columns = (TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("synth", total=None)
