@@ -246,6 +246,8 @@ def sample_view(variation: Variation, seed: int, identity: int, view: int) -> Vi
 
     def draw(part: str, name: str) -> float:
         low, high = getattr(variation, flat_name(part, name))
+        if low == high:
+            return float(low)
         u = draws.uniform(part, name)
         if name in _CENTRAL:
             u = 0.5 * (u + draws.uniform(part, name, "again"))

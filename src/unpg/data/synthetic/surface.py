@@ -65,7 +65,7 @@ _PROFILE = np.array(
         (-24.0, 20.0, 8.5, 8.0, 0.80, 0),
     ]
 )
-_COLUMNS = 64
+_COLUMNS = 56
 HAIR_COLUMNS = 44
 _EAR_RINGS, _EAR_SPOKES = 5, 14
 
@@ -434,8 +434,8 @@ def _landmarks(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
     zero = torch.zeros_like(half)
     at_x = torch.cat([-p["eye_x"], p["eye_x"], zero, -half, half], 1)
     at_y = torch.cat([-sway, sway, p["nose_y"], corner - sway, corner + sway], 1)
-    front = slice(_COLUMNS // 5, _COLUMNS - _COLUMNS // 5)
-    x, y, z = (a[:, 12:60, front].flatten(1)[:, None] for a in (x, y, z))
+    front = slice(3 * _COLUMNS // 10, _COLUMNS - 3 * _COLUMNS // 10)
+    x, y, z = (a[:, 17:65, front].flatten(1)[:, None] for a in (x, y, z))
     far = (x - at_x[:, :, None]).square() + (y - at_y[:, :, None]).square()
     weight = (1.0 - far * (1.0 / 0.36)).clamp_(min=0.0).square_() + 1e-12
     return [at_x, at_y, (weight * z).sum(2) / weight.sum(2)]
