@@ -95,7 +95,7 @@ def test_a_conversion_never_mixes_two_sets(root, tmp_path):
     with pytest.raises(DataError, match="beginning of another job"):
         convert(FolderSet(root), tmp_path / "out", "folder")
     (tmp_path / "out.partial" / "job.json").rename(tmp_path / "out.partial" / "mine")
-    with pytest.raises(DataError, match="is not empty and no conversion"):
+    with pytest.raises(DataError, match="nothing that was begun here"):
         convert(FolderSet(root), tmp_path / "out", "folder")
     with pytest.raises(ConfigError, match="f exists"):
         convert(FolderSet(root), root)
