@@ -23,6 +23,14 @@ def faces() -> Path:
     pytest.skip("no real faces: set UNPG_DATA to a folder laid out as docs/data.md says")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _caches_of_their_own(tmp_path_factory):
+    """Tests neither find what a user has cached nor leave anything there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def patterns(tmp_path_factory) -> Path:
     """Eight "people" of eight images, 32 x 32: each a coloured pattern, each image a noisy one of it."""

@@ -2,63 +2,135 @@
 
 import argparse
 import dataclasses
+import inspect
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from unpg.cli.model_option import open_model, presets
+from unpg.cli.result_table import BEST_THRESHOLD, show_results
 from unpg.data import ImageSet
-from unpg.embed import FLIPS, Model
+from unpg.embed import FLIPS, Model, SharedEmbeddings, default_cache
 from unpg.embed.memory import keep_freed_memory
+from unpg.errors import ConfigError, DataError, did_you_mean
 from unpg.evaluate import (
     BASELINES,
+    BENCHMARKS,
+    LAYOUTS,
+    MODEL_BASELINES,
+    OWN_DATA,
+    POOLINGS,
     AllPairsBenchmark,
     AllPairsResult,
     Benchmark,
     Bootstrap,
     EmbedFunction,
+    GroupBenchmark,
+    GroupedResult,
+    IdentificationResult,
     PairResult,
     Result,
-    embedder,
+    SearchBenchmark,
+    TemplateBenchmark,
+    TemplateResult,
+    ThresholdRule,
+    chosen_threshold,
     open_benchmark,
+    parse_threshold_rule,
     save_results,
 )
-from unpg.evaluate.curves import target_name
+from unpg.evaluate.layouts import layout_text, set_of
+from unpg.evaluate.transfer import THRESHOLD_RULES
 from unpg.evaluate.verification import FOLD_RULES
 
 __all__ = ["run"]
 
+SHOWN_HARDEST = 50
+"""The hardest pairs of each kind that all-pairs results name."""
+
+_Judged = PairResult | AllPairsResult | TemplateResult
+
 
 def run(arguments: Sequence[str]) -> None:
     """Parse, embed, judge, print and save."""
+    found = _parser().parse_args(list(arguments))
+    console = Console()
+    if found.list or found.layout:
+        _tell(found, console)
+        return
+    if found.model is None or not found.benchmark:
+        raise ConfigError("unpg evaluate needs a model and --benchmark; --list shows the benchmarks.")
+    settings = None
+    if found.intervals == "bootstrap":
+        settings = Bootstrap(found.replicates, found.confidence, found.seed)
+    if found.device == "cpu":
+        keep_freed_memory()
+    rule = parse_threshold_rule(found.threshold_from) if found.threshold_from else None
+    wanted = _baselines(found.baselines)
+    model = open_model(found.model, found.import_as)
+    name = found.name or Path(found.model).stem
+    benchmarks = [_prepared(open_benchmark(b, found.data), found, settings) for b in dict.fromkeys(found.benchmark)]
+    source = None
+    if rule is not None:
+        source = next((b for b in benchmarks if b.name == rule.benchmark), None)
+        source = source or _prepared(open_benchmark(rule.benchmark, found.data), found, None)
+    judge = _Judge(found, settings, rule, source, console)
+    # Baselines embed after the model, and each of them every set once.
+    embeds: dict[str, EmbedFunction] = {name: judge.embedder(model)}
+    for label in wanted:
+        made = MODEL_BASELINES[label](model, judge.embedder) if label in MODEL_BASELINES else BASELINES[label]
+        embeds[label] = _once(made)
+    rows = {label: judge.all(label, embed, benchmarks) for label, embed in embeds.items()}
+    for i in range(len(benchmarks)):
+        show_results({label: results[i] for label, results in rows.items()}, found.folds, console)
+    for note in dict.fromkeys(judge.notes):
+        console.print(note, highlight=False)
+    if found.out:
+        for label, results in rows.items():
+            folder = Path(found.out) if label == name else Path(found.out) / label
+            flipped = label == name or label in MODEL_BASELINES
+            save_results(folder, results, model=label, flip=found.flip if flipped else "none")
+        console.print(f"Wrote {found.out}")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="unpg evaluate", description="Judge a model on benchmarks.")
-    parser.add_argument("model", help="model file, run folder, or with --import-as weights of others")
+    parser.add_argument("model", nargs="?", help="model file, run folder, or with --import-as weights of others")
     parser.add_argument("--import-as", metavar="FORM", help=f"read weights of others: {presets()}")
-    parser.add_argument(
-        "--benchmark",
-        nargs="+",
-        required=True,
-        help="lfw, cfp-ff, cfp-fp, lfw-allpairs, cfp-allpairs, a CSV of pairs (path_a,path_b,same[,fold]), a .bin "
-        "file of pairs, or a folder of identities (all pairs)",
-    )
+    parser.add_argument("--benchmark", nargs="+", metavar="SET", help=f"{', '.join(BENCHMARKS)}, {OWN_DATA}")
+    parser.add_argument("--list", action="store_true", help="say what each benchmark is, and stop")
+    parser.add_argument("--layout", metavar="SET", help="show where a set is expected and where one gets it, and stop")
     parser.add_argument("--data", help="data root (default: $UNPG_DATA, else ../shared/data)")
     parser.add_argument("--flip", choices=FLIPS, default="none", help="fusion with the mirror image (default: none)")
     parser.add_argument(
+        "--pooling",
+        choices=tuple(POOLINGS),
+        default="unpg-authors",
+        help="how images of IJB become templates (default: %(default)s)",
+    )
+    parser.add_argument(
         "--folds",
-        choices=FOLD_RULES,
+        choices=(*FOLD_RULES, BEST_THRESHOLD),
         default="exact",
         help="rule of the accuracy that is printed; all are saved (default: exact)",
     )
     parser.add_argument(
-        "--baselines", action="store_true", help=f"judge trivial embeddings too: {', '.join(BASELINES)}"
+        "--baselines",
+        nargs="*",
+        metavar="NAME",
+        help=f"judge trivial embeddings too, all or those named: {', '.join([*BASELINES, *MODEL_BASELINES])}",
+    )
+    parser.add_argument(
+        "--threshold-from",
+        metavar="SET:RULE",
+        help=f"print FMR and FNMR at a threshold chosen on another set, as lfw:far=1e-3; rules: "
+        f"{', '.join(THRESHOLD_RULES)}",
     )
     parser.add_argument(
         "--intervals",
@@ -83,115 +155,130 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="images at once (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="threads that decode images")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    found = parser.parse_args(list(arguments))
-    console = Console()
-    settings = None
-    if found.intervals == "bootstrap":
-        settings = Bootstrap(found.replicates, found.confidence, found.seed)
-    if found.device == "cpu":
-        keep_freed_memory()
-    model = open_model(found.model, found.import_as)
-    name = found.name or Path(found.model).stem
-    benchmarks = [open_benchmark(b, found.data) for b in found.benchmark]
-    if settings is not None:
-        benchmarks = [_with_evidence(b) for b in benchmarks]
-    rows = {name: [_judged(b, _embedder(model, found, b, console), settings, console) for b in benchmarks]}
-    if found.baselines:
-        rows |= {label: [_judged(b, BASELINES[label], settings, console) for b in benchmarks] for label in BASELINES}
-    for i in range(len(benchmarks)):
-        _show({label: results[i] for label, results in rows.items()}, found.folds, console)
-    if found.out:
-        for label, results in rows.items():
-            folder = Path(found.out) if label == name else Path(found.out) / label
-            save_results(folder, results, model=label, flip=found.flip if label == name else "none")
-        console.print(f"Wrote {found.out}")
+    parser.add_argument(
+        "--cache",
+        default=str(default_cache()),
+        help="folder in which embeddings are kept, or 'none' (default: %(default)s)",
+    )
+    return parser
 
 
-def _with_evidence(benchmark: Benchmark) -> Benchmark:
-    return dataclasses.replace(benchmark, evidence=True) if isinstance(benchmark, AllPairsBenchmark) else benchmark
+def _tell(found: argparse.Namespace, console: Console) -> None:
+    if found.list:
+        for name in BENCHMARKS:
+            console.print(f"{name:16} {(inspect.getdoc(BENCHMARKS[name]) or '').splitlines()[0]}", highlight=False)
+    if found.layout:
+        set_name = set_of(found.layout)
+        if set_name is None:
+            raise DataError(f"No set is called {found.layout!r}.{did_you_mean(found.layout, LAYOUTS)}")
+        console.print(layout_text(set_name), highlight=False, markup=False)
 
 
-def _judged(benchmark: Benchmark, embed: EmbedFunction, settings: Bootstrap | None, console: Console) -> Result:
-    result = benchmark.run(embed)
-    if settings is None or not isinstance(result, PairResult | AllPairsResult):
-        return result
-    began = time.perf_counter()
-    with console.status(f"drawing identities of {benchmark.name}"):
-        result = result.with_intervals(settings)
-    console.print(f"{benchmark.name}: intervals took {time.perf_counter() - began:.1f} s", highlight=False)
-    return result
+def _baselines(named: list[str] | None) -> list[str]:
+    if named is None:
+        return []
+    known = [*BASELINES, *MODEL_BASELINES]
+    for name in named:
+        if name not in known:
+            raise ConfigError(f"No baseline is called {name!r}.{did_you_mean(name, known)}")
+    return named or known
 
 
-def _embedder(model: Model, found: argparse.Namespace, benchmark: Benchmark, console: Console) -> EmbedFunction:
+def _once(embed: EmbedFunction) -> EmbedFunction:
+    """The same function, which goes over each image set once."""
+    known: dict[int, tuple[ImageSet, tuple[NDArray[np.float32], NDArray[np.float32]]]] = {}
+
     def embedded(images: ImageSet) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        with Progress(console=console, transient=True) as progress:
-            task = progress.add_task(f"embedding {benchmark.name}", total=len(images))
-            return embedder(
-                model,
-                flip=found.flip,
-                batch_size=found.batch_size,
-                device=found.device,
-                workers=found.workers,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )(images)
+        if id(images) not in known:
+            known[id(images)] = (images, embed(images))  # held, so that no other set gets its number
+        return known[id(images)][1]
 
     return embedded
 
 
-def _show(results: dict[str, Result], folds: str, console: Console) -> None:
-    told = {label: result.to_dict() for label, result in results.items()}
-    first = next(iter(told.values()))
-    counts = f"{first['genuine']:,} genuine, {first['impostor']:,} impostor pairs"
-    if first.get("left_out"):
-        counts += f"; {first['left_out']} pairs left out: an image is missing"
-    table = Table()
-    table.add_column("percent")
-    for label in told:
-        table.add_column(label, justify="right")
-    if first.get("accuracy"):
-        rates = [found["accuracy"][folds] for found in told.values()]
-        metric = "accuracy" if folds == "exact" else f"accuracy_{folds.replace('-', '_')}"
-        table.add_row(
-            f"accuracy ({folds})",
-            *(
-                f"{100 * r['mean']:.2f} ± {100 * r['std']:.2f}{_interval(found, metric)}"
-                for r, found in zip(rates, told.values(), strict=True)
-            ),
+def _prepared(benchmark: Benchmark, found: argparse.Namespace, settings: Bootstrap | None) -> Benchmark:
+    """The benchmark with what this call asks of it."""
+    if isinstance(benchmark, AllPairsBenchmark):
+        return dataclasses.replace(benchmark, evidence=settings is not None, hardest=SHOWN_HARDEST)
+    if isinstance(benchmark, TemplateBenchmark | SearchBenchmark):
+        return dataclasses.replace(benchmark, pooling=found.pooling)
+    return benchmark
+
+
+class _Judge:
+    """Embeds and judges, one model or baseline after the other."""
+
+    def __init__(
+        self,
+        found: argparse.Namespace,
+        settings: Bootstrap | None,
+        rule: ThresholdRule | None,
+        source: Benchmark | None,
+        console: Console,
+    ) -> None:
+        self.found, self.settings, self.rule, self.source, self.console = found, settings, rule, source, console
+        self.notes: list[str] = []
+
+    def embedder(self, model: Model) -> EmbedFunction:
+        """What embeds an image set with ``model``, each image once."""
+        found = self.found
+        shared = SharedEmbeddings(
+            model,
+            None if found.cache == "none" else found.cache,
+            flip=found.flip,
+            batch_size=found.batch_size,
+            device=found.device,
+            workers=found.workers,
         )
-    for metric in ("auc", "eer"):
-        cells = [f"{100 * found[metric]:.2f}{_interval(found, metric)}" for found in told.values()]
-        table.add_row(metric.upper(), *cells)
-    notes = {note for found in told.values() for note in _notes(found)}
-    for i, point in enumerate(first["tar_at_far"]):
-        cells = []
-        for found in told.values():
-            value, reliable = found["tar_at_far"][i]["value"], found["tar_at_far"][i]["reliable"]
-            mark = "" if reliable else " *"
-            interval = _interval(found, f"tar@far={target_name(point['target'])}")
-            cells.append("refused" if value is None else f"{100 * value:.2f}{mark}{interval}")
-            if value is None:
-                notes.add("refused: less than one false accept is expected at this FAR")
-            elif not reliable:
-                notes.add("*: fewer than thirty false accepts are expected at this FAR")
-        table.add_row(f"TAR at FAR {point['target']:g}", *cells)
-    console.print(f"\n[bold]{first['benchmark']}[/bold]: {counts}", highlight=False)
-    console.print(table)
-    for note in sorted(notes):
-        console.print(note, highlight=False)
 
+        def embedded(images: ImageSet) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            with Progress(console=self.console, transient=True) as progress:
+                task = progress.add_task("embedding", total=len(images))
+                embeddings = shared(images, lambda done, total: progress.update(task, completed=done, total=total))
+            return embeddings.vectors, embeddings.norms
 
-def _interval(found: dict[str, Any], metric: str) -> str:
-    interval = found.get("intervals", {}).get("figures", {}).get(metric)
-    if interval is None or interval["low"] is None:
-        return ""
-    return f" [{100 * interval['low']:.2f}, {100 * interval['high']:.2f}]"
+        return embedded
 
+    def all(self, label: str, embed: EmbedFunction, benchmarks: Sequence[Benchmark]) -> list[Result]:
+        """The results of one model on every benchmark."""
+        # The largest set first: smaller ones are often parts of it, and then cost nothing.
+        for benchmark in sorted(benchmarks, key=lambda b: -len(b.images)) if len(benchmarks) > 1 else ():
+            embed(benchmark.images)
+        source = self.source.run(embed) if self.source is not None else None
+        threshold = self._threshold(label, source)
+        return [
+            self._one(benchmark, embed, threshold, source if benchmark is self.source else None)
+            for benchmark in benchmarks
+        ]
 
-def _notes(found: dict[str, Any]) -> list[str]:
-    intervals = found.get("intervals")
-    if intervals is None:
-        return []
-    if intervals["refused"]:
-        return [intervals["refused"]]
-    said = f"{100 * intervals['confidence']:.4g} % intervals: {intervals['method']}, {intervals['replicates']:,} draws"
-    return [said, *intervals["notes"]]
+    def _threshold(self, label: str, result: Result | None) -> float | None:
+        if self.rule is None or result is None:
+            return None
+        if not isinstance(result, _Judged):
+            raise ConfigError(f"--threshold-from: {self.rule.benchmark} has no pairs to choose a threshold on.")
+        try:
+            return chosen_threshold(result.operating_points(), self.rule)
+        except DataError as error:
+            self.notes.append(f"{label}: {error}")
+            return None
+
+    def _one(
+        self, benchmark: Benchmark, embed: EmbedFunction, threshold: float | None, judged: Result | None
+    ) -> Result:
+        foreign = threshold is not None and self.rule is not None and benchmark.name != self.rule.benchmark
+        if foreign and isinstance(benchmark, GroupBenchmark):
+            benchmark = dataclasses.replace(benchmark, threshold=threshold, chosen=str(self.rule))
+        result = benchmark.run(embed) if judged is None else judged
+        began = time.perf_counter()
+        with self.console.status(f"drawing identities of {benchmark.name}"):
+            if foreign and threshold is not None:
+                if isinstance(result, _Judged):
+                    result = result.with_threshold(threshold, str(self.rule), self.settings)
+                elif isinstance(result, IdentificationResult):
+                    self.notes.append(f"{benchmark.name}: searches are not judged at a threshold of pairs.")
+            if self.settings is not None and isinstance(result, _Judged | GroupedResult | IdentificationResult):
+                result = result.with_intervals(self.settings)
+        if self.settings is not None:
+            took = time.perf_counter() - began
+            self.console.print(f"{benchmark.name}: intervals took {took:.1f} s", highlight=False)
+        return result

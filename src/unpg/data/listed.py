@@ -38,14 +38,18 @@ class ListedSet:
         self.labels: NDArray[np.int64] = np.array([number.setdefault(p, len(number)) for p in people], dtype=np.int64)
         self.identities = list(number)
         self._root, self._files = root, list(files)
-        self.image_size, self._like = first_size(len(self), lambda i: decode(self.name(i)), self.name, source)
+        self.image_size, self._like = first_size(len(self), lambda i: decode(self.path(i)), self.path, source)
 
     def __len__(self) -> int:
         return len(self._files)
 
+    def path(self, i: int) -> str:
+        """The file of image ``i``."""
+        return str(self._root / self._files[i])
+
     def name(self, i: int) -> str:
         """The path of image ``i``."""
-        return str(self._root / self._files[i])
+        return self.path(i)
 
     def content(self, i: int) -> bytes:
         """Its file, untouched.
@@ -54,9 +58,9 @@ class ListedSet:
             DataError: It cannot be read.
         """
         try:
-            return Path(self.name(i)).read_bytes()
+            return Path(self.path(i)).read_bytes()
         except OSError as error:
-            raise DataError(f"{self.name(i)} cannot be read: {error.strerror or error}.") from error
+            raise DataError(f"{self.path(i)} cannot be read: {error.strerror or error}.") from error
 
     def read(self, i: int) -> NDArray[np.uint8]:
         """Image ``i``, (h, w, 3) uint8 RGB.
@@ -70,7 +74,7 @@ class ListedSet:
     def digest(self) -> str:
         """From the paths as listed, identities and file sizes."""
         listed = (f"{file}\0{self.identities[label]}" for file, label in zip(self._files, self.labels, strict=True))
-        return set_digest(listed, self.labels, (file_size(self.name(i)) for i in range(len(self))))
+        return set_digest(listed, self.labels, (file_size(self.path(i)) for i in range(len(self))))
 
 
 def list_set(file: AnyPath, root: AnyPath | None = None) -> ListedSet:

@@ -1,4 +1,4 @@
-"""MATLAB's files (version 5, as ``save`` and scipy write them): numbers, texts and cells of texts, nothing else.
+"""MATLAB's files (version 5, as ``save`` and scipy write them): numbers, texts and cells of either, nothing else.
 
 Source: MathWorks, "MAT-File Format", chapter "Level 5 MAT-Files". Structures, objects and functions are refused.
 """
@@ -34,10 +34,13 @@ class _Element(NamedTuple):
     """First byte after it and its padding."""
 
 
-def read_mat5(file: str | PathLike[str]) -> dict[str, NDArray[Any] | list[str]]:
-    """The variables of a file by name: numbers as arrays, a text as a list of one, a cell of texts as a list.
+Variable = NDArray[Any] | list[str] | list[NDArray[Any]]
 
-    Cells come column by column, as MATLAB numbers them.
+
+def read_mat5(file: str | PathLike[str]) -> dict[str, Variable]:
+    """The variables of a file by name: numbers as arrays, a text as a list of one, a cell as a list.
+
+    A cell holds texts only or arrays of numbers only. Cells come column by column, as MATLAB numbers them.
 
     Raises:
         DataError: It cannot be read, is cut off or broken, or holds anything else. Names the byte.
@@ -52,7 +55,7 @@ def read_mat5(file: str | PathLike[str]) -> dict[str, NDArray[Any] | list[str]]:
             f"{file}, byte 124: no MATLAB file of version 5. In MATLAB, save it with '-v7'; '-v7.3' is HDF5, which is "
             "not read here."
         )
-    found: dict[str, NDArray[Any] | list[str]] = {}
+    found: dict[str, Variable] = {}
     at = _HEADER
     while at < len(data):
         try:
@@ -94,7 +97,7 @@ def _element(data: bytes, at: int, order: str) -> _Element:
     return _Element(kind, data[begin : begin + size], end)
 
 
-def _matrix(element: _Element, order: str, *, deep: bool) -> tuple[str, NDArray[Any] | list[str]]:
+def _matrix(element: _Element, order: str, *, deep: bool) -> tuple[str, Variable]:
     if element.kind != _MATRIX:
         raise _BrokenError(f"an element of type {element.kind} where a matrix should be")
     data = element.data
@@ -117,20 +120,24 @@ def _matrix(element: _Element, order: str, *, deep: bool) -> tuple[str, NDArray[
     text = name.data.decode("ascii")
     if kind == _CELL and not deep:
         texts: list[str] = []
+        arrays: list[NDArray[Any]] = []
         for _ in range(count):
             cell = _element(data, at, order)
             at = cell.end
             value = _matrix(cell, order, deep=True)[1]
-            if not isinstance(value, list):
-                raise _BrokenError("a cell that is no text")
-            texts += value
-        return text, texts
+            if isinstance(value, np.ndarray):
+                arrays.append(value)
+            else:
+                texts += [v for v in value if isinstance(v, str)]
+        if texts and arrays:
+            raise _BrokenError("a cell of both texts and numbers")
+        return text, arrays or texts
     if kind == _CHAR:
         if count and (len(dims) != 2 or dims[0] != 1):
             raise _BrokenError(f"a text of shape {dims}")
         return text, [_text(_element(data, at, order), order) if count else ""]
     if kind not in _NUMERIC:
-        raise _BrokenError(f"class {kind}, which is neither numbers nor texts nor a cell of texts")
+        raise _BrokenError(f"class {kind}, which is neither numbers nor texts nor a cell of them")
     stored = _element(data, at, order)
     if stored.kind not in _NUMBERS:
         raise _BrokenError(f"numbers of type {stored.kind}")

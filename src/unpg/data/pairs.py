@@ -26,6 +26,7 @@ __all__ = [
     "cfp_pairs",
     "csv_pairs",
     "even_folds",
+    "flat_pairs",
     "lfw_pairs",
     "read_lines",
 ]
@@ -57,6 +58,7 @@ class PairList:
         folds: (n,) int64 from 0; all 0 where the protocol has no folds.
         identities: (f,) who each file shows, None where the protocol does not say.
         left_out: Pairs that touch a missing file. Results must state their number.
+        groups: (n,) the group of people of each pair; None where the protocol has no groups.
     """
 
     name: str
@@ -66,6 +68,7 @@ class PairList:
     folds: NDArray[np.int64]
     identities: list[str | None]
     left_out: list[LeftOut]
+    groups: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -209,10 +212,45 @@ def cfp_pairs(protocol_dir: AnyPath, kind: Literal["FF", "FP"], images_root: Any
     return found.pair_list()
 
 
-def csv_pairs(file: AnyPath, root: AnyPath | None = None, *, name: str | None = None) -> PairList:
-    """A table with commas and a header: ``path_a,path_b,same[,fold][,identity_a,identity_b]``.
+def flat_pairs(file: AnyPath, images_root: AnyPath, *, name: str) -> PairList:
+    """The lists of CALFW and CPLFW: two lines ``<image> <number>`` a pair, ``<person>_<4 digits>.<ext>`` an image.
 
-    ``same`` is 1 or 0 (or true, false); ``fold`` any whole number, numbered anew from 0 in rising order.
+    The number is 0 for impostors, else the fold (1 to 10) of a genuine pair. Of impostor pairs the list does not say
+    the fold; in order of the list they are cut into as many even runs as there are folds of genuine pairs.
+
+    Raises:
+        DataError: A line does not read like that (with its number), or none of the images is there.
+
+    Source: Zheng et al. 2017, "Cross-age LFW", arXiv 1708.08197; Zheng and Deng 2018, "Cross-pose LFW".
+    """
+    rows = [(number, line.split()) for number, line in enumerate(read_lines(file), start=1) if line.strip()]
+    for number, cells in rows:
+        person = cells[0].rpartition("_")[0]
+        if len(cells) != 2 or not cells[1].isdecimal() or not person or "/" in cells[0] or "\\" in cells[0]:
+            raise DataError(f"{file}, line {number}: expected '<person>_<number>.<ending> <0 or fold>', got {cells!r}.")
+    if len(rows) % 2:
+        raise DataError(f"{file} has {len(rows)} lines; a pair is two. Fetch it again.")
+    pairs = list(zip(rows[::2], rows[1::2], strict=True))
+    for (number, a), (_, b) in pairs:
+        if a[1] != b[1]:
+            raise DataError(f"{file}, line {number + 1}: the two images of a pair have the numbers {a[1]} and {b[1]}.")
+    genuine = sorted({int(a[1]) for (_, a), _ in pairs} - {0})
+    impostors = sum(a[1] == "0" for (_, a), _ in pairs)
+    runs = iter((np.arange(impostors) * max(len(genuine), 1) // max(impostors, 1)).tolist())
+    root, found = Path(images_root), PairCollector(name, str(images_root))
+    for (number, a), (_, b) in pairs:
+        same = a[1] != "0"
+        fold = genuine.index(int(a[1])) if same else next(runs)
+        who = (a[0].rpartition("_")[0], b[0].rpartition("_")[0])
+        found.add(str(root / a[0]), str(root / b[0]), same, fold, who, f"{file}, line {number}")
+    return found.pair_list()
+
+
+def csv_pairs(file: AnyPath, root: AnyPath | None = None, *, name: str | None = None) -> PairList:
+    """A table with commas and a header: ``path_a,path_b,same[,fold][,identity_a,identity_b][,group]``.
+
+    ``same`` is 1 or 0 (or true, false); ``fold`` any whole number, numbered anew from 0 in rising order; ``group`` the
+    group of people that both belong to.
 
     Args:
         file: The table, UTF-8.
@@ -225,7 +263,7 @@ def csv_pairs(file: AnyPath, root: AnyPath | None = None, *, name: str | None = 
     base = Path(root) if root is not None else Path(file).parent
     rows = csv.reader(read_lines(file))
     header = [cell.strip() for cell in next(rows, [])]
-    needed, optional = ("path_a", "path_b", "same"), ("fold", "identity_a", "identity_b")
+    needed, optional = ("path_a", "path_b", "same"), ("fold", "identity_a", "identity_b", "group")
     for column in header:
         if column not in needed + optional:
             hint = did_you_mean(column, needed + optional)
@@ -233,8 +271,8 @@ def csv_pairs(file: AnyPath, root: AnyPath | None = None, *, name: str | None = 
     lacking = [column for column in needed if column not in header]
     if lacking or len(set(header)) != len(header) or ("identity_a" in header) != ("identity_b" in header):
         raise DataError(
-            f"{file}, line 1: expected the columns {', '.join(needed)}, each once, and maybe fold, or identity_a "
-            f"with identity_b; got {', '.join(header) or 'none'}."
+            f"{file}, line 1: expected the columns {', '.join(needed)}, each once, and maybe fold, group, or "
+            f"identity_a with identity_b; got {', '.join(header) or 'none'}."
         )
     found = PairCollector(name or Path(file).stem, str(base))
     for cells in rows:
@@ -254,7 +292,10 @@ def csv_pairs(file: AnyPath, root: AnyPath | None = None, *, name: str | None = 
         who = (row.get("identity_a") or None, row.get("identity_b") or None)
         if not row["path_a"] or not row["path_b"]:
             raise DataError(f"{where}: a path is empty.")
-        found.add(str(base / row["path_a"]), str(base / row["path_b"]), same, fold, who, where)
+        group = row.get("group")
+        if group == "":
+            raise DataError(f"{where}: group is empty. Name the group, or leave the pair out.")
+        found.add(str(base / row["path_a"]), str(base / row["path_b"]), same, fold, who, where, group)
     return found.pair_list()
 
 
@@ -272,9 +313,21 @@ class PairCollector:
         self.identities: list[str | None] = []
         self.rows: list[tuple[int, int, bool, int]] = []
         self.left_out: list[LeftOut] = []
+        self.groups: list[str] = []
 
-    def add(self, a: str, b: str, same: bool, fold: int, who: tuple[str | None, str | None], where: str) -> None:
+    def add(
+        self,
+        a: str,
+        b: str,
+        same: bool,
+        fold: int,
+        who: tuple[str | None, str | None],
+        where: str,
+        group: str | None = None,
+    ) -> None:
         """Take the pair of the files ``a`` and ``b``, which show ``who``; ``where`` is its line, for messages.
+
+        Either all pairs have a ``group`` or none has.
 
         Raises:
             DataError: The answer or the people are at odds with each other or with an earlier line.
@@ -288,6 +341,8 @@ class PairCollector:
             self.left_out.append(LeftOut(a, b, same, fold, missing))
         else:
             self.rows.append((numbers[0] or 0, numbers[1] or 0, same, fold))
+            if group is not None:
+                self.groups.append(group)
 
     def _number(self, path: str, identity: str | None, where: str) -> int | None:
         if path not in self.number:
@@ -324,6 +379,7 @@ class PairCollector:
             folds=dense[: len(folds)].astype(np.int64),
             identities=self.identities,
             left_out=left,
+            groups=self.groups or None,
         )
 
 

@@ -85,13 +85,19 @@ def _listed(file: Path, kind: str) -> tuple[list[str], NDArray[np.int64]]:
         if key not in found:
             raise DataError(f"{file} has no variable {key!r}.{did_you_mean(key, found)}")
     names, ids = found[f"{kind}_set"], found[f"{kind}_ids"]
-    if not isinstance(names, list) or isinstance(ids, list) or ids.size != len(names) or not names:
+    if (
+        not isinstance(names, list)
+        or isinstance(ids, list)
+        or not all(isinstance(name, str) for name in names)
+        or ids.size != len(names)
+        or not names
+    ):
         count = len(names) if isinstance(names, list) else "no"
         raise DataError(f"{file}: expected one name in {kind}_set per number in {kind}_ids, got {count} names.")
     numbers = ids.reshape(-1)
     if not (np.isfinite(numbers) & (numbers == np.floor(numbers)) & (np.abs(numbers) < 2**53)).all():
         raise DataError(f"{file}: {kind}_ids must be whole numbers.")
-    for i, name in enumerate(names):
+    for i, name in enumerate(map(str, names)):
         if not name or "/" in name or "\\" in name or name in (".", ".."):
             raise DataError(f"{file}: name {i} of {kind}_set is {name!r}, no file name.")
-    return names, numbers.astype(np.int64)
+    return [str(name) for name in names], numbers.astype(np.int64)

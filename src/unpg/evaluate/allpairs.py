@@ -23,10 +23,12 @@ __all__ = [
     "AllPairs",
     "PairCounts",
     "all_pairs",
+    "coarse_counts",
     "count_cosines",
     "count_pairs",
     "fine_cosines",
     "full_precision",
+    "histogram_edges",
     "rounded",
     "unit_rows",
 ]
@@ -108,8 +110,7 @@ def all_pairs(
             f"All pairs of a set need two identities, and one with two images; got {len(who)} images of "
             f"{len(np.unique(who))} identities: {g.sum()} genuine and {i.sum()} impostor pairs."
         )
-    edges = np.linspace(-1.0, 1.0, 2 * _STEPS // _COARSE + 1)
-    return AllPairs(Roc.from_counts(found.values, g, i), edges, _coarse(g), _coarse(i))
+    return AllPairs(Roc.from_counts(found.values, g, i), histogram_edges(), coarse_counts(g), coarse_counts(i))
 
 
 def count_pairs(
@@ -207,7 +208,13 @@ def _bins(cosines: Tensor) -> Tensor:
     return steps.add_(_STEPS)
 
 
-def _coarse(fine: NDArray[np.int64]) -> NDArray[np.int64]:
+def histogram_edges() -> NDArray[np.float64]:
+    """(4097,) edges of the coarse bins; see :class:`AllPairs`."""
+    return np.linspace(-1.0, 1.0, 2 * _STEPS // _COARSE + 1)
+
+
+def coarse_counts(fine: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(4096,) counts of the coarse bins from those (2^21 + 1,) of :func:`fine_cosines`."""
     counts: NDArray[np.int64] = fine[:-1].reshape(-1, _COARSE).sum(axis=1)
     counts[-1] += fine[-1]
     return counts

@@ -6,7 +6,7 @@ vectors, however it does that (a model, with or without flip; a trivial baseline
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,27 +15,16 @@ from numpy.typing import NDArray
 
 from unpg.data.image_set import ImageSet
 from unpg.errors import DataError, ShapeError
+from unpg.evaluate.hardest import hardest_pairs, named_pairs
 from unpg.evaluate.judge import ALL_PAIRS_TARGETS, PAIR_TARGETS, judge_all_pairs, judge_pairs
+from unpg.evaluate.layouts import usual_layout
+from unpg.evaluate.quality import pair_quality
 from unpg.evaluate.results import AllPairsResult, PairResult, Result
 
-__all__ = ["LAYOUT", "AllPairsBenchmark", "Benchmark", "EmbedFunction", "PairBenchmark", "data_root"]
+__all__ = ["AllPairsBenchmark", "Benchmark", "EmbedFunction", "PairBenchmark", "data_root", "embedded"]
 
 EmbedFunction = Callable[[ImageSet], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """From an image set to (vectors (n, d), norms (n,)), in the set's order."""
-
-LAYOUT = """\
-<data root>/
-  lfw/images/<Name>/<Name>_NNNN.jpg    LFW, aligned crops of 112 x 112
-  lfw/pairs.txt                        the official View-2 list
-  cfp/images/<id>/frontal/NN.jpg       CFP, aligned crops
-  cfp/images/<id>/profile/NN.jpg
-  cfp/protocol/Pair_list_F.txt         the official lists
-  cfp/protocol/Pair_list_P.txt
-  cfp/protocol/Split/{FF,FP}/01 .. 10/{same,diff}.txt
-  celeba288/<id>/*.jpg                 training images
-  kface/images/<id>/S001/L1/E01/C1.jpg K-FACE, aligned crops
-  kface/kface.Q1.txt .. kface.Q4.txt   its pair lists"""
-"""How the data root is laid out, for messages."""
 
 
 class Benchmark(Protocol):
@@ -80,8 +69,8 @@ class PairBenchmark:
 
     def run(self, embed: EmbedFunction) -> PairResult:
         """Accuracy by both fold rules and by the all-pairs best threshold, AUC, EER, TAR at each FAR."""
-        vectors = _embedded(self.images, embed)
-        return judge_pairs(
+        vectors, norms = embedded(self.images, embed)
+        result = judge_pairs(
             self.name,
             vectors,
             self.pairs,
@@ -90,6 +79,12 @@ class PairBenchmark:
             left_out=self.left_out,
             targets=self.targets,
             identities=self.identities,
+        )
+        return replace(
+            result,
+            quality=pair_quality(*norms[self.pairs].T).astype(np.float32),
+            pairs=np.asarray(self.pairs, dtype=np.int32),
+            names=_names(self.images),
         )
 
 
@@ -102,24 +97,44 @@ class AllPairsBenchmark:
         images: The set; its labels say who is who.
         targets: FARs to report.
         evidence: Keep what intervals need, at the cost of a second pass over the pairs.
+        hardest: Name so many of the hardest pairs of each kind, at the cost of a pass; 0 for none.
     """
 
     name: str
     images: ImageSet
     targets: Sequence[float] = ALL_PAIRS_TARGETS
     evidence: bool = False
+    hardest: int = 0
 
     def run(self, embed: EmbedFunction) -> AllPairsResult:
         """AUC, EER, TAR at each FAR, and the histograms of genuine and impostor cosines."""
-        vectors = _embedded(self.images, embed)
-        return judge_all_pairs(self.name, vectors, self.images.labels, targets=self.targets, evidence=self.evidence)
+        vectors, _ = embedded(self.images, embed)
+        labels = self.images.labels
+        result = judge_all_pairs(self.name, vectors, labels, targets=self.targets, evidence=self.evidence)
+        if not self.hardest:
+            return result
+        pairs = hardest_pairs(vectors, labels, self.hardest)
+        return replace(result, hardest=named_pairs(_names(self.images), *pairs))
 
 
-def _embedded(images: ImageSet, embed: EmbedFunction) -> NDArray[np.float32]:
-    vectors, _ = embed(images)
+def _names(images: ImageSet) -> list[str]:
+    """What the images are called; files by their whole path, so that a report elsewhere finds them."""
+    names = (images.name(i) for i in range(len(images)))
+    return [os.path.abspath(name) if os.path.isfile(name) else name for name in names]
+
+
+def embedded(images: ImageSet, embed: EmbedFunction) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Vectors (n, d) and their lengths (n,) before they were normalized.
+
+    Raises:
+        ShapeError: The function gave something else.
+    """
+    vectors, norms = embed(images)
+    if norms.shape != (len(images),):
+        raise ShapeError(f"The embed function gave lengths of shape {norms.shape} for {len(images)} images, not (n,).")
     if vectors.ndim != 2 or len(vectors) != len(images):
         raise ShapeError(f"The embed function gave shape {vectors.shape} for {len(images)} images, not (n, d).")
-    return vectors
+    return vectors, norms
 
 
 def data_root(folder: str | os.PathLike[str] | None = None) -> Path:
@@ -133,8 +148,10 @@ def data_root(folder: str | os.PathLike[str] | None = None) -> Path:
         if named:
             if Path(named).is_dir():
                 return Path(named)
-            raise DataError(f"{said} is {os.fspath(named)!r}, which is no folder. Expected layout:\n{LAYOUT}")
+            raise DataError(f"{said} is {os.fspath(named)!r}, which is no folder. Expected layout:\n{usual_layout()}")
     beside = Path("..", "shared", "data")
     if beside.is_dir():
         return beside
-    raise DataError(f"No data root: set the environment variable UNPG_DATA to a folder laid out like this:\n{LAYOUT}")
+    raise DataError(
+        f"No data root: set the environment variable UNPG_DATA to a folder laid out like this:\n{usual_layout()}"
+    )

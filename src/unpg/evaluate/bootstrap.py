@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unpg.errors import ConfigError
-from unpg.evaluate.evidence import Evidence
+from unpg.evaluate.evidence import Drawable
 from unpg.evaluate.intervals import check_confidence, rule_of_three
 
-__all__ = ["FEWEST_UNITS", "Bootstrap", "Interval", "Intervals", "Replicates", "bootstrap"]
+__all__ = ["FEWEST_UNITS", "Bootstrap", "Interval", "Intervals", "Replicates", "bootstrap", "interval"]
 
 FEWEST_UNITS = 20
 """Identities with genuine pairs below which no interval is given: the few that there are say little of others."""
@@ -148,7 +148,7 @@ class Intervals:
 
 
 def bootstrap(
-    evidence: Evidence, estimates: Mapping[str, float], targets: Sequence[float], settings: Bootstrap
+    evidence: Drawable, estimates: Mapping[str, float], targets: Sequence[float], settings: Bootstrap
 ) -> tuple[Intervals, Replicates | None]:
     """Draw, judge each draw, and cut the intervals.
 
@@ -164,7 +164,7 @@ def bootstrap(
     held = evidence.genuine_pairs[evidence.genuine_pairs > 0]
     effective = float(held.sum()) ** 2 / float(np.square(held, dtype=np.float64).sum())
     paired = evidence.unit == "pair"
-    what = "pairs" if paired else "identities with genuine pairs"
+    what = "pairs" if paired else f"identities with {evidence.counted}"
     found = Intervals(
         method=f"{'bootstrap over pairs' if paired else 'vertex bootstrap by identity'}, percentile",
         confidence=settings.confidence,
@@ -186,16 +186,22 @@ def bootstrap(
     values = np.array([[row[name] for name in figures] for row in rows])
     reported = tuple(float(estimates[name]) for name in figures)
     cut = {
-        name: _interval(name, estimate, column, effective, settings.confidence)
+        name: interval(estimate, column, effective, settings.confidence)
         for name, estimate, column in zip(figures, reported, values.T, strict=True)
     }
     drawn = Replicates(figures, reported, values, settings.seed, evidence.unit, evidence.digest)
     return replace(found, figures=cut), drawn
 
 
-def _interval(
-    figure: str, estimate: float, values: NDArray[np.float64], effective: float, confidence: float
-) -> Interval:
+def interval(estimate: float, values: NDArray[np.float64], effective: float, confidence: float) -> Interval:
+    """The interval of one figure.
+
+    Args:
+        estimate: The figure itself.
+        values: (r,) the figure of every replicate; NaN where it has none.
+        effective: Units of equal size that would weigh as much.
+        confidence: Of the interval.
+    """
     real = values[np.isfinite(values)]
     if len(real) < 0.95 * len(values):
         reason = f"{len(values) - len(real)} of {len(values)} replicates have no pairs of one kind"
@@ -210,7 +216,7 @@ def _interval(
     return Interval(*ends, "rule of three")
 
 
-def _notes(evidence: Evidence, held: NDArray[np.int64], effective: float) -> Iterator[str]:
+def _notes(evidence: Drawable, held: NDArray[np.int64], effective: float) -> Iterator[str]:
     if evidence.unit == "pair":
         yield (
             "the list does not say who is on the images: single pairs were drawn, as if no two shared a person; "
@@ -218,9 +224,9 @@ def _notes(evidence: Evidence, held: NDArray[np.int64], effective: float) -> Ite
         )
     elif effective < FEW_EFFECTIVE <= len(held):
         yield (
-            f"{held.max() / held.sum():.0%} of the genuine pairs are of one person, and all weigh as {effective:.1f} "
-            "people of equal size would: figures of genuine pairs rest on few people, and their intervals may be too "
-            "narrow"
+            f"{held.max() / held.sum():.0%} of the {evidence.counted} are of one person, and all weigh as "
+            f"{effective:.1f} people of equal size would: figures of {evidence.counted} rest on few people, and their "
+            "intervals may be too narrow"
         )
     if evidence.sampled:
         yield (

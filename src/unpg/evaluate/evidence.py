@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from unpg.evaluate.curves import check_scores, target_name
 from unpg.evaluate.verification import INSIGHTFACE_GRID
 from unpg.evaluate.weighted import WeightedCurve, WeightedFolds
 
-__all__ = ["Evidence", "all_pairs_evidence", "list_evidence"]
+__all__ = ["Drawable", "Evidence", "all_pairs_evidence", "list_evidence"]
 
 HEADROOM = 1.25
 """The impostor tail is kept up to this times the largest FAR: with other weights the threshold moves."""
@@ -33,6 +33,41 @@ LARGEST_TAIL = 2**21
 
 SAMPLE = 2**19
 """Impostor pairs drawn for what lies below the tail: a FAR of 10 % is then right to 0.04 points."""
+
+
+class Drawable(Protocol):
+    """What a bootstrap asks of judged pairs or searches; see :class:`Evidence` for the words."""
+
+    @property
+    def unit(self) -> str:
+        """``"identity"`` or ``"pair"``."""
+
+    @property
+    def units(self) -> int:
+        """Their number u."""
+
+    @property
+    def genuine_pairs(self) -> NDArray[np.int64]:
+        """(u,) int64 genuine pairs, or mated searches, of each unit."""
+
+    @property
+    def digest(self) -> str:
+        """Says what was judged."""
+
+    @property
+    def counted(self) -> str:
+        """What ``genuine_pairs`` counts, in words."""
+
+    @property
+    def sampled(self) -> int:
+        """Impostor pairs that stand for others; 0 if all are there."""
+
+    @property
+    def tail(self) -> float:
+        """The FAR up to which all impostor pairs are there."""
+
+    def figures(self, weights: NDArray[np.int64], targets: Sequence[float]) -> dict[str, float]:
+        """Figures by name under ``weights`` (u,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +89,7 @@ class Evidence:
     folds: WeightedFolds | None
     genuine_pairs: NDArray[np.int64]
     digest: str
+    counted: ClassVar[str] = "genuine pairs"
 
     def figures(self, weights: NDArray[np.int64], targets: Sequence[float]) -> dict[str, float]:
         """AUC, EER, TAR at each FAR of ``targets``, and accuracies over folds, under ``weights`` (u,).

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from unpg.errors import ConfigError, DataError, ShapeError
 from unpg.evaluate.curves import Roc, TarAtFar, check_scores
 
-__all__ = ["GroupRates", "GroupsResult", "compare_groups"]
+__all__ = ["GroupRates", "GroupsResult", "compare_groups", "largest_over_smallest"]
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,14 @@ def compare_groups(
     return GroupsResult(
         common,
         tuple(rates),
-        _ratio([r.fmr for r in rates]),
-        _ratio([r.fnmr for r in rates]),
-        _ratio([1 - r.accuracy for r in rates]),
+        largest_over_smallest([r.fmr for r in rates]),
+        largest_over_smallest([r.fnmr for r in rates]),
+        largest_over_smallest([1 - r.accuracy for r in rates]),
     )
 
 
-def _ratio(rates: list[float]) -> float:
+def largest_over_smallest(rates: list[float]) -> float:
+    """The ratio of the largest rate to the smallest; inf if only the smallest is 0, NaN if all are."""
     low, high = min(rates), max(rates)
     if high == 0:
         return float("nan")

@@ -79,6 +79,7 @@ def judge_all_pairs(
         edges=found.edges,
         genuine_counts=found.genuine,
         impostor_counts=found.impostor,
+        roc=found.roc,
         evidence=all_pairs_evidence(vectors, labels, largest_far=max(targets), device=device) if evidence else None,
     )
 

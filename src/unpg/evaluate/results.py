@@ -1,7 +1,8 @@
 """What a benchmark found, and how it is kept in a folder.
 
-A folder of results holds ``results.json`` (figures of every benchmark, refused ones with their reason) and
-``scores/<benchmark>.npz`` (what curves are drawn from). All rates are fractions.
+A folder of results holds ``results.json`` (figures of every benchmark, refused ones with their reason),
+``scores/<benchmark>.npz`` (what curves are drawn from) and, for lists of pairs, ``scores/<benchmark>.names.txt`` (what
+the images are called, one a line, so that a pair can be looked at). All rates are fractions.
 
 For intervals it keeps the figures of every replicate, in the order of ``intervals.figures`` (8 bytes each: 56 kB for
 1,000 replicates of all pairs of LFW), not the scores behind them (20 MB): draws are a function of their seed, so the
@@ -20,11 +21,25 @@ from numpy.typing import NDArray
 
 from unpg.errors import ConfigError, DataError
 from unpg.evaluate.bootstrap import Bootstrap, Intervals, Replicates, bootstrap
-from unpg.evaluate.curves import TarAtFar, target_name
+from unpg.evaluate.curves import Roc, TarAtFar, target_name
 from unpg.evaluate.evidence import Evidence, list_evidence
+from unpg.evaluate.hardest import NamedPair
+from unpg.evaluate.transfer import AtThreshold, judge_at
 from unpg.evaluate.verification import BestThreshold, FoldAccuracy
 
-__all__ = ["AllPairsResult", "PairResult", "Result", "load_results", "save_results", "stored_replicates"]
+__all__ = [
+    "AllPairsResult",
+    "PairResult",
+    "Result",
+    "kept_replicates",
+    "load_results",
+    "named_tars",
+    "resolved_targets",
+    "save_results",
+    "stored_replicates",
+    "told_intervals",
+    "told_threshold",
+]
 
 
 class Result(Protocol):
@@ -68,6 +83,11 @@ class PairResult:
         folds: (n,) int; None if the list has none.
         intervals: Of the figures; None if nobody asked.
         replicates: What they were cut from.
+        quality: (n,) float32, the smaller length of a pair's two embeddings before they were normalized; None if the
+            lengths are not known.
+        pairs: (n, 2) int32, index into ``names``; None if nobody needs to find the images again.
+        names: (f,) what the images are called, paths where they are files.
+        at_threshold: Rates at a threshold from another set; None if nobody asked.
     """
 
     benchmark: str
@@ -85,6 +105,10 @@ class PairResult:
     folds: NDArray[np.integer] | None = field(default=None, repr=False)
     intervals: Intervals | None = None
     replicates: Replicates | None = field(default=None, repr=False)
+    quality: NDArray[np.float32] | None = field(default=None, repr=False)
+    pairs: NDArray[np.int32] | None = field(default=None, repr=False)
+    names: Sequence[str] | None = field(default=None, repr=False)
+    at_threshold: AtThreshold | None = None
     protocol: str = "pairs"
 
     def metrics(self) -> dict[str, float]:
@@ -98,33 +122,51 @@ class PairResult:
             if rule == "exact":
                 found["accuracy_std"] = folds.std
         found["accuracy_best_threshold"] = self.best_threshold.accuracy
-        return found | {"auc": self.auc, "eer": self.eer} | _resolved(self.tar_at_far)
+        return found | {"auc": self.auc, "eer": self.eer} | named_tars(self.tar_at_far)
+
+    def operating_points(self) -> Roc:
+        """The curve of the pairs."""
+        return Roc.from_scores(self.scores, self.same)
+
+    def with_threshold(self, threshold: float, chosen: str, settings: Bootstrap | None = None) -> "PairResult":
+        """The same with error rates at a threshold from elsewhere; with ``settings`` they have intervals."""
+        evidence = None if settings is None else list_evidence(self.scores, self.same, self.identities, self.folds)
+        rates = judge_at(self.operating_points(), threshold, chosen, evidence=evidence, settings=settings)
+        return replace(self, at_threshold=rates)
 
     def with_intervals(self, settings: Bootstrap) -> "PairResult":
         """The same with an interval for each figure but the all-pairs best threshold, which is biased itself."""
         evidence = list_evidence(self.scores, self.same, self.identities, self.folds)
-        intervals, replicates = bootstrap(evidence, self.metrics(), _targets(self.tar_at_far), settings)
+        intervals, replicates = bootstrap(evidence, self.metrics(), resolved_targets(self.tar_at_far), settings)
         return replace(self, intervals=intervals, replicates=replicates)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the scores, fit for JSON."""
-        return {
-            "benchmark": self.benchmark,
-            "protocol": self.protocol,
-            "genuine": self.genuine,
-            "impostor": self.impostor,
-            "left_out": self.left_out,
-            "accuracy": {rule: folds.to_dict() for rule, folds in self.accuracy.items()},
-            "best_threshold": self.best_threshold.to_dict(),
-            "auc": self.auc,
-            "eer": self.eer,
-            "tar_at_far": [point.to_dict() for point in self.tar_at_far],
-            "metrics": self.metrics(),
-        } | _told(self.intervals)
+        return (
+            {
+                "benchmark": self.benchmark,
+                "protocol": self.protocol,
+                "genuine": self.genuine,
+                "impostor": self.impostor,
+                "left_out": self.left_out,
+                "accuracy": {rule: folds.to_dict() for rule, folds in self.accuracy.items()},
+                "best_threshold": self.best_threshold.to_dict(),
+                "auc": self.auc,
+                "eer": self.eer,
+                "tar_at_far": [point.to_dict() for point in self.tar_at_far],
+                "metrics": self.metrics(),
+            }
+            | told_threshold(self.at_threshold)
+            | told_intervals(self.intervals)
+        )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """``scores`` (n,) float32 and ``same`` (n,) bool; with intervals ``replicates`` (r, k) too."""
-        return {"scores": self.scores, "same": self.same} | _kept(self.replicates)
+        """``scores`` (n,) float32, ``same`` (n,) bool; where they are known ``quality`` (n,) float32 and ``pairs``
+        (n, 2) int32; with intervals ``replicates`` (r, k).
+        """
+        known = {"quality": self.quality, "pairs": self.pairs}
+        found: dict[str, NDArray[Any]] = {"scores": self.scores, "same": self.same}
+        return found | {name: a for name, a in known.items() if a is not None} | kept_replicates(self.replicates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +188,10 @@ class AllPairsResult:
         evidence: What a bootstrap needs; None if nobody asked for it.
         intervals: Of the figures; None if nobody asked.
         replicates: What they were cut from.
+        roc: Every operating point, for a threshold that another set is judged at; None if it was not kept.
+        hardest: The impostor pairs of highest and the genuine pairs of lowest score; see
+            :mod:`unpg.evaluate.hardest`. None if nobody asked.
+        at_threshold: Rates at a threshold from another set; None if nobody asked.
     """
 
     benchmark: str
@@ -162,11 +208,29 @@ class AllPairsResult:
     evidence: Evidence | None = field(default=None, repr=False)
     intervals: Intervals | None = None
     replicates: Replicates | None = field(default=None, repr=False)
+    roc: Roc | None = field(default=None, repr=False)
+    hardest: Sequence[NamedPair] | None = field(default=None, repr=False)
+    at_threshold: AtThreshold | None = None
     protocol: str = "all-pairs"
 
     def metrics(self) -> dict[str, float]:
         """``auc``, ``eer``, ``tar@far=1e-3`` ...; fractions."""
-        return {"auc": self.auc, "eer": self.eer} | _resolved(self.tar_at_far)
+        return {"auc": self.auc, "eer": self.eer} | named_tars(self.tar_at_far)
+
+    def operating_points(self) -> Roc:
+        """The curve of the pairs.
+
+        Raises:
+            ConfigError: It was not kept.
+        """
+        if self.roc is None:
+            raise ConfigError(f"{self.benchmark!r} was judged without keeping its curve; use judge_all_pairs.")
+        return self.roc
+
+    def with_threshold(self, threshold: float, chosen: str, settings: Bootstrap | None = None) -> "AllPairsResult":
+        """The same with error rates at a threshold from elsewhere; ``settings`` and evidence give them intervals."""
+        rates = judge_at(self.operating_points(), threshold, chosen, evidence=self.evidence, settings=settings)
+        return replace(self, at_threshold=rates)
 
     def with_intervals(self, settings: Bootstrap) -> "AllPairsResult":
         """The same with an interval for each figure.
@@ -179,28 +243,33 @@ class AllPairsResult:
                 f"{self.benchmark!r} was judged without what intervals need: ask for it with "
                 "AllPairsBenchmark(..., evidence=True) or judge_all_pairs(..., evidence=True)."
             )
-        intervals, replicates = bootstrap(self.evidence, self.metrics(), _targets(self.tar_at_far), settings)
+        intervals, replicates = bootstrap(self.evidence, self.metrics(), resolved_targets(self.tar_at_far), settings)
         return replace(self, intervals=intervals, replicates=replicates)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the histograms, fit for JSON."""
-        return {
-            "benchmark": self.benchmark,
-            "protocol": self.protocol,
-            "images": self.images,
-            "identities": self.identities,
-            "genuine": self.genuine,
-            "impostor": self.impostor,
-            "auc": self.auc,
-            "eer": self.eer,
-            "tar_at_far": [point.to_dict() for point in self.tar_at_far],
-            "metrics": self.metrics(),
-        } | _told(self.intervals)
+        return (
+            {
+                "benchmark": self.benchmark,
+                "protocol": self.protocol,
+                "images": self.images,
+                "identities": self.identities,
+                "genuine": self.genuine,
+                "impostor": self.impostor,
+                "auc": self.auc,
+                "eer": self.eer,
+                "tar_at_far": [point.to_dict() for point in self.tar_at_far],
+                "metrics": self.metrics(),
+                **({} if self.hardest is None else {"hardest": [list(pair) for pair in self.hardest]}),
+            }
+            | told_threshold(self.at_threshold)
+            | told_intervals(self.intervals)
+        )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """``genuine`` (b,), ``impostor`` (b,) int64, ``edges`` (b + 1,) float64; with intervals ``replicates``."""
         counts = {"genuine": self.genuine_counts, "impostor": self.impostor_counts, "edges": self.edges}
-        return counts | _kept(self.replicates)
+        return counts | kept_replicates(self.replicates)
 
 
 def save_results(folder: str | os.PathLike[str], results: Sequence[Result], **info: Any) -> Path:
@@ -223,7 +292,12 @@ def save_results(folder: str | os.PathLike[str], results: Sequence[Result], **in
     kept = load_results(target) if path.exists() else {"results": {}}
     for result in results:
         kept["results"][result.benchmark] = result.to_dict()
-        np.savez_compressed(scores_path(target, result.benchmark), allow_pickle=False, **result.arrays())
+        scores = scores_path(target, result.benchmark)
+        np.savez_compressed(scores, allow_pickle=False, **result.arrays())
+        names = result.names if isinstance(result, PairResult) else None
+        names_path(scores).unlink(missing_ok=True)
+        if names is not None:
+            names_path(scores).write_text("".join(f"{_one_line(name)}\n" for name in names), encoding="utf-8")
     kept.update(info)
     # Written beside and renamed: a reader, or a crash, never meets half a file.
     beside = path.with_suffix(".json.part")
@@ -256,6 +330,16 @@ def scores_path(folder: Path, benchmark: str) -> Path:
     return folder / "scores" / f"{flat}.npz"
 
 
+def names_path(scores: Path) -> Path:
+    """Where the names of the images lie that the pairs of :func:`scores_path` point into."""
+    return scores.with_suffix(".names.txt")
+
+
+def _one_line(name: str) -> str:
+    # A name with a line break would shift all that follow; it is shown without a picture.
+    return " ".join(name.splitlines()) or name
+
+
 def stored_replicates(figures: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Replicates | None:
     """The replicates of a benchmark from ``results.json`` and ``scores/``; None if they are not kept.
 
@@ -280,17 +364,26 @@ def stored_replicates(figures: Mapping[str, Any], arrays: Mapping[str, NDArray[A
     return Replicates(names, estimates, values, told["seed"], told["unit"], told["digest"])
 
 
-def _targets(points: Sequence[TarAtFar]) -> list[float]:
+def resolved_targets(points: Sequence[TarAtFar]) -> list[float]:
+    """FARs at which there is a TAR."""
     return [p.target for p in points if p.value is not None]
 
 
-def _told(intervals: Intervals | None) -> dict[str, Any]:
+def told_threshold(rates: AtThreshold | None) -> dict[str, Any]:
+    """The entry ``at_threshold`` of ``to_dict()``; nothing if nobody asked for it."""
+    return {} if rates is None else {"at_threshold": rates.to_dict()}
+
+
+def told_intervals(intervals: Intervals | None) -> dict[str, Any]:
+    """The entry ``intervals`` of ``to_dict()``; nothing if nobody asked for any."""
     return {} if intervals is None else {"intervals": intervals.to_dict()}
 
 
-def _kept(replicates: Replicates | None) -> dict[str, NDArray[Any]]:
+def kept_replicates(replicates: Replicates | None) -> dict[str, NDArray[Any]]:
+    """The entry ``replicates`` (r, k) of ``arrays()``; nothing if there are none."""
     return {} if replicates is None else {"replicates": replicates.values}
 
 
-def _resolved(points: Sequence[TarAtFar]) -> dict[str, float]:
+def named_tars(points: Sequence[TarAtFar]) -> dict[str, float]:
+    """``tar@far=1e-3`` and so on for ``metrics()``; refused ones are absent."""
     return {f"tar@far={target_name(p.target)}": p.value for p in points if p.value is not None}

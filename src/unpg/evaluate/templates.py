@@ -13,11 +13,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from unpg.errors import ConfigError, DataError, ShapeError
+from unpg.errors import ConfigError, DataError, ShapeError, did_you_mean
 from unpg.evaluate.allpairs import full_precision, rounded
 from unpg.evaluate.threads import in_threads
 
-__all__ = ["POOLINGS", "Pooling", "Templates", "pool", "template_scores"]
+__all__ = ["POOLINGS", "Pooling", "Templates", "named_pooling", "pool", "row_scores", "template_scores"]
 
 Lengths = Literal["keep", "one", "detector"]
 
@@ -49,7 +49,8 @@ POOLINGS: Mapping[str, Pooling] = {
 authors, and of MagFace's ``eval_ijb.py``."""
 
 
-_MANY_PARTNERS = 64  # on average, from which on a product of its own for each template pays
+_DENSE = 64  # products of the whole block for each pair that is wanted, up to which making them all pays
+_BLOCK = 1 << 22  # cosines of a block, 16 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,14 +72,34 @@ class Templates:
             DataError: A template does not exist; the message names the first.
         """
         wanted = np.asarray(ids)
-        at = np.searchsorted(self.ids, wanted).clip(max=len(self.ids) - 1)
+        low, high = int(self.ids[0]), int(self.ids[-1])
+        if high - low < 8 * len(self.ids) + (1 << 16):  # nearly dense: a table is faster than a search
+            table = np.zeros(high - low + 1, dtype=np.int64)
+            table[self.ids - low] = np.arange(len(self.ids))
+            at = table[wanted.clip(low, high) - low]
+        else:
+            at = np.searchsorted(self.ids, wanted).clip(max=len(self.ids) - 1)
         lacking = np.flatnonzero(self.ids[at] != wanted)
         if len(lacking):
             raise DataError(
                 f"{len(lacking):,} of {len(wanted):,} templates asked for have no image; the first is template "
                 f"{wanted[lacking[0]]}. Check that the media list and the pair list are of one protocol."
             )
-        return at
+        found: NDArray[np.int64] = at.astype(np.int64)
+        return found
+
+
+def named_pooling(pooling: Pooling | str) -> Pooling:
+    """A pooling, or the preset of that name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if isinstance(pooling, Pooling):
+        return pooling
+    if pooling not in POOLINGS:
+        raise ConfigError(f"No pooling is called {pooling!r}.{did_you_mean(pooling, POOLINGS)}")
+    return POOLINGS[pooling]
 
 
 def pool(
@@ -87,31 +108,30 @@ def pool(
     media: ArrayLike,
     pooling: Pooling | str = "unpg-authors",
     *,
+    lengths: ArrayLike | None = None,
     detector_scores: ArrayLike | None = None,
-    block: int = 65536,
 ) -> Templates:
     """Pool image vectors: the mean within each (template, medium), the sum over media, length one.
 
-    Memory beyond the vectors: one float32 vector for each medium, one for each template, and a block.
+    Both sums are one weighted sum over the images of a template, so each vector is read once, unless each medium's mean
+    must be scaled in between. Memory beyond the vectors: one float32 vector for each template (with ``unit_media`` for
+    each medium too).
 
     Args:
-        vectors: (n, d) real, as the network gave them.
+        vectors: (n, d) real, as the network gave them, or of length one with ``lengths``.
         templates: (n,) integer, the template of each image.
         media: (n,) integer, the medium of each; numbers may repeat across templates.
         pooling: A preset's name or a :class:`Pooling`.
-        detector_scores: (n,) real, for ``lengths="detector"``.
-        block: Images at a time.
+        lengths: (n,) real, what each vector is to be multiplied with to be as the network gave it.
+        detector_scores: (n,) real, for ``lengths="detector"`` of the pooling.
 
     Raises:
         ConfigError: The preset is unknown, or needs detector scores that are not there.
         ShapeError: The columns do not fit each other.
-        DataError: There is no image, or a vector or score is not finite.
+        DataError: There is no image, or a vector, length or score is not finite.
     """
-    if isinstance(pooling, str):
-        if pooling not in POOLINGS:
-            raise ConfigError(f"No pooling is called {pooling!r}. Known: {', '.join(POOLINGS)}.")
-        pooling = POOLINGS[pooling]
-    x = vectors if isinstance(vectors, Tensor) else torch.from_numpy(np.asarray(vectors))
+    way = named_pooling(pooling)
+    x = (vectors if isinstance(vectors, Tensor) else torch.from_numpy(np.asarray(vectors))).to(torch.float32)
     template, medium = np.asarray(templates), np.asarray(media)
     if x.ndim != 2 or template.shape != (len(x),) or medium.shape != (len(x),):
         raise ShapeError(
@@ -120,78 +140,128 @@ def pool(
         )
     if not len(x):
         raise DataError("There are no images to pool.")
-    weights = _weights(pooling, detector_scores, len(x))
-    ids, at = np.unique(template, return_inverse=True)
-    # One key for (template, medium): media are numbered within the whole list first.
-    _, of_medium = np.unique(medium, return_inverse=True)
-    keys, group, sizes = np.unique(
-        at.astype(np.int64) * (int(of_medium.max()) + 1) + of_medium, return_inverse=True, return_counts=True
+    weights = _weights(way, x, lengths, detector_scores)
+    # In this order the images of a medium are neighbors, and so are the media of a template.
+    order = np.lexsort((medium, template))
+    ranked, ranked_media = template[order], medium[order]
+    starts = np.flatnonzero(np.append(True, (ranked[1:] != ranked[:-1]) | (ranked_media[1:] != ranked_media[:-1])))
+    sizes = np.diff(np.append(starts, len(x)))
+    weights = np.divide(weights[order], np.repeat(sizes, sizes), dtype=np.float32)
+    firsts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
+    if way.unit_media:
+        means = torch.nn.functional.normalize(_sums(x, order, starts, weights))
+        of_media = np.arange(len(starts))
+        sums = _sums(means, of_media, np.searchsorted(starts, firsts), np.ones(len(starts), np.float32))
+    else:
+        sums = _sums(x, order, firsts, weights)
+    if not torch.isfinite(sums).all():
+        bad = (~torch.isfinite(x).all(dim=1)).nonzero().flatten()
+        where = f"Vector {int(bad[0])} holds NaN or infinity" if len(bad) else "The sums of a template overflow float32"
+        raise DataError(f"{where}: the model diverged.")
+    return Templates(ranked[firsts].astype(np.int64), torch.nn.functional.normalize(sums).numpy())
+
+
+def _sums(x: Tensor, rows: NDArray[np.int64], starts: NDArray[np.int64], weights: NDArray[np.float32]) -> Tensor:
+    """(k, d): of the ``rows`` from each start to the next, the sum of ``weights`` times vectors."""
+    return torch.nn.functional.embedding_bag(
+        torch.from_numpy(rows),
+        x,
+        torch.from_numpy(starts),
+        mode="sum",
+        per_sample_weights=torch.from_numpy(weights),
     )
-    owner = torch.from_numpy(keys // (int(of_medium.max()) + 1))
-    means = torch.zeros(len(keys), x.shape[1])
-    groups = torch.from_numpy(group)
-    for start in range(0, len(x), block):
-        part = x[start : start + block].to(torch.float32)
-        bad = (~torch.isfinite(part).all(dim=1)).nonzero().flatten()
-        if len(bad):
-            raise DataError(f"Vector {start + int(bad[0])} holds NaN or infinity: the model diverged.")
-        if pooling.lengths == "one":
-            part = torch.nn.functional.normalize(part)
-        if weights is not None:
-            part = part * weights[start : start + block, None]
-        means.index_add_(0, groups[start : start + block], part)
-    means /= torch.from_numpy(sizes)[:, None]
-    if pooling.unit_media:
-        means = torch.nn.functional.normalize(means)
-    sums = torch.zeros(len(ids), x.shape[1]).index_add_(0, owner, means)
-    return Templates(ids.astype(np.int64), torch.nn.functional.normalize(sums).numpy())
 
 
-def _weights(pooling: Pooling, scores: ArrayLike | None, n: int) -> Tensor | None:
-    if pooling.lengths != "detector":
-        return None
-    if scores is None:
-        raise ConfigError('Pooling(lengths="detector") needs detector_scores, one for each image.')
-    weights = torch.from_numpy(np.asarray(scores, dtype=np.float32))
-    if weights.shape != (n,):
-        raise ShapeError(
-            f"detector_scores must have one entry for each of the {n:,} images; got {tuple(weights.shape)}."
-        )
-    if not torch.isfinite(weights).all():
-        raise DataError("A detector score is not finite.")
-    return weights
+def _weights(pooling: Pooling, x: Tensor, lengths: ArrayLike | None, detector: ArrayLike | None) -> NDArray[np.float32]:
+    """What each vector is multiplied with (n,)."""
+    if pooling.lengths == "one":
+        return np.asarray((1 / x.norm(dim=1).clamp(min=1e-12)).numpy(), dtype=np.float32)
+    found = np.ones(len(x), np.float32) if lengths is None else _column("lengths", lengths, len(x)).copy()
+    if pooling.lengths == "detector":
+        if detector is None:
+            raise ConfigError('Pooling(lengths="detector") needs detector_scores, one for each image.')
+        np.multiply(found, _column("detector_scores", detector, len(x)), out=found)
+    return found
 
 
-def template_scores(
-    templates: Templates, first: ArrayLike, second: ArrayLike, *, block: int = 65536
-) -> NDArray[np.float32]:
-    """Cosines (p,) of pairs of template ids, as multiples of the resolution at which ties are ties.
+def _column(what: str, values: ArrayLike, n: int) -> NDArray[np.float32]:
+    column = np.asarray(values, dtype=np.float32)
+    if column.shape != (n,):
+        raise ShapeError(f"{what} must have one entry for each of the {n:,} images; got {column.shape}.")
+    if not np.isfinite(column).all():
+        raise DataError(f"Entry {int(np.flatnonzero(~np.isfinite(column))[0])} of {what} is not finite.")
+    return column
 
-    Where a template has many partners, they are multiplied with it at once; ``block`` pairs at a time otherwise.
-    """
-    a, b = (torch.from_numpy(templates.rows(ids)) for ids in (first, second))
+
+def template_scores(templates: Templates, first: ArrayLike, second: ArrayLike) -> NDArray[np.float32]:
+    """Cosines (p,) of pairs of template ids; see :func:`row_scores`."""
+    a, b = (templates.rows(ids) for ids in (first, second))
     if a.shape != b.shape:
         raise ShapeError(f"Pairs need two templates each; got {len(a):,} first and {len(b):,} second ones.")
-    x, scores = torch.from_numpy(templates.vectors), torch.empty(len(a))
-    with torch.inference_mode(), full_precision():
-        order = torch.argsort(a, stable=True)
-        partners, found = b[order], torch.empty(len(a))
-        counts = torch.bincount(a, minlength=len(x))
-        starts = (counts.cumsum(dim=0) - counts).tolist()
-        many = len(a) >= _MANY_PARTNERS * int((counts > 0).sum())
-        jobs = iter(
-            list(zip(starts, counts.tolist(), strict=True)) if many else [(s, block) for s in range(0, len(a), block)]
-        )
+    return row_scores(templates.vectors, np.stack([a, b], axis=1))
 
-        @torch.inference_mode()
-        def multiply() -> None:
-            for start, count in jobs:
-                part = slice(start, start + count)
-                if many and count:
-                    torch.mv(x[partners[part]], x[a[order[start]]], out=found[part])
-                elif not many:
-                    found[part] = (x[a[order[part]]] * x[partners[part]]).sum(dim=1)
 
-        in_threads(multiply, x.device)
-        scores[order] = rounded(found)
-    return scores.numpy()
+def row_scores(vectors: NDArray[np.float32], pairs: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Cosines (p,) of pairs (p, 2) of rows of ``vectors`` (t, d), as multiples of the resolution of ties.
+
+    Where pairs are many beside the rows that they join (IJB-C: a quarter of all gallery and probe templates), blocks of
+    the product of all first with all second rows are made and read from; where they are few, the rows of each pair are
+    multiplied. Both are float32 sums of d products.
+    """
+    x = torch.from_numpy(vectors)
+    # The longer side is the columns, so that a block is few rows and all of them are used soon.
+    sides = [pairs[:, 0], pairs[:, 1]]
+    used = [np.flatnonzero(np.bincount(side, minlength=len(x))) for side in sides]
+    if len(used[0]) > len(used[1]):
+        sides, used = sides[::-1], used[::-1]
+    with full_precision():
+        if len(used[0]) * len(used[1]) <= _DENSE * len(pairs):
+            found = _from_products(x, sides, used)
+        else:
+            found = _pair_by_pair(x, sides)
+        return rounded(found).numpy()
+
+
+def _from_products(x: Tensor, sides: list[NDArray[np.integer]], used: list[NDArray[np.int64]]) -> Tensor:
+    place = np.zeros(len(x), dtype=np.int64)
+    place[used[0]] = np.arange(len(used[0]))
+    rows = place[sides[0]]
+    place[used[1]] = np.arange(len(used[1]))
+    columns = torch.from_numpy(place[sides[1]])
+    height = max(_BLOCK // len(used[1]), len(used[0]) // 60_000 + 1, 16)
+    block = (rows // height).astype(np.uint16)
+    # Sixteen bits are sorted by counting, in two passes.
+    order = np.argsort(block, kind="stable")
+    ends = np.cumsum(np.bincount(block, minlength=-(-len(used[0]) // height)))
+    ordered = torch.from_numpy(order)
+    flat = torch.from_numpy(rows % height) * len(used[1]) + columns
+    first, second = x[torch.from_numpy(used[0])], x[torch.from_numpy(used[1])]
+    found = torch.empty(len(rows))
+    jobs = iter(enumerate(ends.tolist()))
+
+    @torch.inference_mode()
+    def multiply() -> None:
+        product = torch.empty(height, len(second))
+        for number, end in jobs:
+            members = ordered[int(ends[number - 1]) if number else 0 : end]
+            here = first[number * height : (number + 1) * height]
+            torch.mm(here, second.T, out=product[: len(here)])
+            found[members] = product.view(-1)[flat[members]]
+
+    in_threads(multiply, x.device)
+    return found
+
+
+def _pair_by_pair(x: Tensor, sides: list[NDArray[np.integer]], block: int = 4096) -> Tensor:
+    a, b = (torch.from_numpy(side.astype(np.int64)) for side in sides)
+    found = torch.empty(len(a))
+    jobs = iter(range(0, len(a), block))
+
+    @torch.inference_mode()
+    def multiply() -> None:
+        for start in jobs:
+            part = slice(start, start + block)
+            found[part] = (x[a[part]] * x[b[part]]).sum(dim=1)
+
+    in_threads(multiply, x.device)
+    return found

@@ -15,7 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 from unpg.errors import ConfigError, DataError, ShapeError, did_you_mean
 from unpg.evaluate.curves import check_scores, tally
 
-__all__ = ["FOLD_RULES", "INSIGHTFACE_GRID", "BestThreshold", "FoldAccuracy", "best_threshold", "fold_accuracy"]
+__all__ = [
+    "FOLD_RULES",
+    "INSIGHTFACE_GRID",
+    "BestThreshold",
+    "FoldAccuracy",
+    "best_threshold",
+    "fold_accuracy",
+    "strictest_best",
+]
 
 INSIGHTFACE_GRID: NDArray[np.float64] = np.arange(0, 4, 0.01)
 """Thresholds of ``insightface-grid``, on the squared Euclidean distance of unit vectors."""
@@ -127,9 +135,13 @@ def best_threshold(scores: ArrayLike, same: ArrayLike) -> BestThreshold:
 
 def _strictest_best(scores: NDArray[Any], same: NDArray[np.bool_]) -> tuple[float, int]:
     thresholds, true_accepts, false_accepts = tally(scores, same)
-    right = true_accepts + (false_accepts[-1] - false_accepts)
-    at = int(np.argmax(right))  # the first, and thresholds fall
-    return float(thresholds[at]), int(right[at])
+    at = strictest_best(true_accepts, false_accepts)
+    return float(thresholds[at]), int(true_accepts[at] + false_accepts[-1] - false_accepts[at])
+
+
+def strictest_best(true_accepts: NDArray[np.int64], false_accepts: NDArray[np.int64]) -> int:
+    """The first of the operating points (t,), from "accept nothing" on, that judges most pairs rightly."""
+    return int(np.argmax(true_accepts - false_accepts))  # the first, and thresholds fall
 
 
 def _exact(scores: NDArray[Any], same: NDArray[np.bool_]) -> tuple[float, Callable[[NDArray[Any]], NDArray[np.bool_]]]:

@@ -57,6 +57,22 @@ class Weighed:
         gap, next_gap = low - fnmr, high - next_fnmr
         return low + gap / (gap - next_gap) * (high - low)
 
+    def false_accepts_at(self, threshold: float) -> float:
+        """Weight of the impostor pairs with score >= ``threshold``."""
+        at = int(np.searchsorted(self.curve.fallen, -threshold, side="right"))
+        return float(self.false_accepts[self.curve.impostor_at[at]])
+
+    def rates_at(self, threshold: float) -> tuple[float, float, float]:
+        """FMR, FNMR and accuracy when scores >= ``threshold`` are accepted; NaN without pairs."""
+        if self.empty:
+            return math.nan, math.nan, math.nan
+        at = int(np.searchsorted(self.curve.fallen, -threshold, side="right"))
+        genuine, impostor = self.true_accepts[-1], self.false_accepts[-1]
+        accepted = self.true_accepts[self.curve.genuine_at[at]]
+        false = self.false_accepts[self.curve.impostor_at[at]]
+        right = accepted + impostor - false
+        return float(false / impostor), float((genuine - accepted) / genuine), float(right / (genuine + impostor))
+
     @property
     def auc(self) -> float:
         """Area under the ROC curve; ties are one half. NaN without pairs."""
@@ -116,6 +132,7 @@ class WeightedCurve:
         self.impostors_not_below = np.searchsorted(fallen_other, fallen, side="right")
         # Accept nothing, then at every distinct score: how many pairs of each kind are accepted.
         thresholds = np.unique(np.concatenate([fallen, fallen_other]))
+        self.fallen = thresholds  # negated, hence rising
         self.genuine_at = np.append(0, np.searchsorted(fallen, thresholds, side="right"))
         self.impostor_at = np.append(0, np.searchsorted(fallen_other, thresholds, side="right"))
 

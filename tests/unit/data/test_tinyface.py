@@ -57,7 +57,7 @@ def test_what_is_not_read_is_said(tmp_path):
         read_mat5(tmp_path / "a.mat")
     with pytest.raises(DataError, match="gone.mat cannot be read"):
         read_mat5(tmp_path / "gone.mat")
-    for value, fault in (({"a": 1}, "class 2"), (names(np.ones(2)), "a cell that is no text"), (1 + 2j, "complex")):
+    for value, fault in (({"a": 1}, "class 2"), (names(np.ones(2), "a"), "texts and numbers"), (1 + 2j, "complex")):
         save(tmp_path / "a.mat", x=value)
         with pytest.raises(DataError, match=f"variable at byte 128 .*{fault}"):
             read_mat5(tmp_path / "a.mat")

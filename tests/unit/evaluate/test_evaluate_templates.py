@@ -37,15 +37,17 @@ def slow_pool(x, templates, media, pooling, scores):
 
 
 @pytest.mark.parametrize("name", [*POOLINGS, "one"])
-@pytest.mark.parametrize("block", [1, 7, 1000])
-def test_pooling_is_the_loop(name, block):
+def test_pooling_is_the_loop(name):
     pooling = POOLINGS.get(name, Pooling("one"))
     x, templates, media, scores = images()
-    found = pool(x, templates, media, pooling, detector_scores=scores, block=block)
+    found = pool(x, templates, media, pooling, detector_scores=scores)
     slow = slow_pool(x, templates, media, pooling, scores)
     assert found.ids.tolist() == sorted(slow)
     for row, t in enumerate(found.ids):
         np.testing.assert_allclose(found.vectors[row], slow[t], rtol=1e-5, atol=1e-6)
+    lengths = np.linalg.norm(x, axis=1)
+    unit_rows = pool(x / lengths[:, None], templates, media, pooling, lengths=lengths, detector_scores=scores)
+    np.testing.assert_allclose(unit_rows.vectors, found.vectors, rtol=1e-5, atol=1e-6)
     order = np.random.default_rng(1).permutation(len(x))
     again = pool(x[order], templates[order], media[order], pooling, detector_scores=scores[order])
     np.testing.assert_allclose(again.vectors, found.vectors, rtol=1e-5, atol=1e-6)
@@ -56,7 +58,7 @@ def test_pair_scores_are_cosines_of_templates():
     found = pool(x, templates, media)
     first, second = found.ids[[0, 1, 2, 2]], found.ids[[3, 1, 0, 5]]
     expected = [found.vectors[a] @ found.vectors[b] for a, b in [(0, 3), (1, 1), (2, 0), (2, 5)]]
-    np.testing.assert_allclose(template_scores(found, first, second, block=3), expected, atol=2e-6)
+    np.testing.assert_allclose(template_scores(found, first, second), expected, atol=2e-6)
     with pytest.raises(DataError, match="first is template 999"):
         template_scores(found, [999], [3])
     with pytest.raises(ShapeError, match="two templates each"):
@@ -80,6 +82,8 @@ def test_a_template_that_cancels_scores_zero():
         (lambda x, t, m: pool(x * np.nan, t, m), DataError, "Vector 0"),
         (lambda x, t, m: pool(x, t, m, "insightface", detector_scores=t[:3]), ShapeError, "each of the 60 images"),
         (lambda x, t, m: pool(x, t, m, "insightface", detector_scores=t * np.inf), DataError, "not finite"),
+        (lambda x, t, m: pool(x, t, m, lengths=t[:3]), ShapeError, "lengths must have one entry for each"),
+        (lambda x, t, m: pool(np.sign(x) * np.float32(3e38), t * 0, m), DataError, "overflow float32"),
         (lambda x, t, m: Pooling("norm"), ConfigError, "keep, one, detector"),
     ],
 )
@@ -172,8 +176,10 @@ def test_many_partners_and_few_give_the_same_scores(monkeypatch):
     rng = np.random.default_rng(0)
     first, second = rng.choice(found.ids, (2, 500))
     many = template_scores(found, first, second)
-    monkeypatch.setattr("unpg.evaluate.templates._MANY_PARTNERS", 10**9)
-    few = template_scores(found, first, second, block=7)
+    monkeypatch.setattr("unpg.evaluate.templates._BLOCK", 3)
+    np.testing.assert_allclose(template_scores(found, first, second), many, atol=2e-6)
+    monkeypatch.setattr("unpg.evaluate.templates._DENSE", 0)
+    few = template_scores(found, first, second)
     np.testing.assert_allclose(many, few, atol=2e-6)
     rows = [(found.rows([a])[0], found.rows([b])[0]) for a, b in zip(first, second, strict=True)]
     np.testing.assert_allclose(many, [found.vectors[a] @ found.vectors[b] for a, b in rows], atol=2e-6)

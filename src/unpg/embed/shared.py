@@ -1,0 +1,100 @@
+"""Embeddings of several image sets of one model, in which each image is embedded once."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unpg.data.folder import FolderSet
+from unpg.data.image_set import ImageSet
+from unpg.data.listed import ListedSet
+from unpg.data.pairs import PairImages
+from unpg.data.stretched import StretchedSet
+from unpg.embed.digest import embedding_key
+from unpg.embed.embed import Flip, embed
+from unpg.embed.embeddings import Embeddings
+from unpg.embed.model import Model
+
+__all__ = ["SharedEmbeddings"]
+
+Progress = Callable[[int, int], None]
+
+
+class SharedEmbeddings:
+    """Embeds the image sets that it is given, and no image file twice.
+
+    Two sets may hold the same files (the pairs of LFW, all of LFW); what was embedded for one serves the other. On disk
+    each set has its own file, named by :func:`unpg.embed.embedding_key`: other weights, other data or another
+    preprocessing never meet an old one.
+
+    Args:
+        model: Network and preprocessing.
+        cache: The folder of the files; None keeps embeddings in memory only.
+        flip: See :func:`unpg.embed.embed`.
+        options: Further ones of :func:`unpg.embed.embed`: ``batch_size``, ``device``, ``workers``.
+
+    Attributes:
+        embedded: Images that went through the network so far.
+    """
+
+    def __init__(
+        self, model: Model, cache: str | os.PathLike[str] | None = None, *, flip: Flip = "none", **options: Any
+    ) -> None:
+        self.model, self.flip, self.options = model, flip, options
+        self.cache = None if cache is None else Path(cache)
+        self.embedded = 0
+        self._sets: dict[str, Embeddings] = {}
+        self._files: dict[str, tuple[str, int]] = {}  # path -> the set that has it, and its row there
+
+    def __call__(self, images: ImageSet, progress: Progress | None = None) -> Embeddings:
+        """The embeddings of a set, one row an image.
+
+        Raises:
+            DataError: As :func:`unpg.embed.embed`, or a file of the cache is broken (remove it).
+        """
+        key = embedding_key(self.model, images, flip=self.flip)
+        if key in self._sets:
+            return self._sets[key]
+        path = None if self.cache is None else self.cache / f"{key}.safetensors"
+        if path is not None and path.exists():
+            found = Embeddings.load(path)
+        else:
+            found = self._assembled(images, progress)
+            if path is not None:
+                found.save(path)
+        self._sets[key] = found
+        if _holds_files(images):
+            for row in range(len(images)):
+                self._files.setdefault(images.name(row), (key, row))
+        return found
+
+    def _assembled(self, images: ImageSet, progress: Progress | None) -> Embeddings:
+        names = [images.name(i) for i in range(len(images))]
+        known = [self._files.get(name) if _holds_files(images) else None for name in names]
+        missing = np.array([i for i, place in enumerate(known) if place is None], dtype=np.int64)
+        self.embedded += len(missing)
+        dim = self.model.backbone.dim * (2 if self.flip == "concat" else 1)
+        vectors, norms = np.empty((len(names), dim), np.float32), np.empty(len(names), np.float32)
+        info = {"kind": self.model.kind, "flip": self.flip, "precision": "fp32"}
+        if len(missing):
+            new = embed(self.model, images, flip=self.flip, indices=missing, progress=progress, **self.options)
+            vectors[missing], norms[missing] = new.vectors, new.norms
+        for i, place in enumerate(known):
+            if place is not None:
+                held = self._sets[place[0]]
+                vectors[i], norms[i] = held.vectors[place[1]], held.norms[place[1]]
+        return Embeddings(
+            vectors=vectors,
+            norms=norms,
+            labels=np.asarray(images.labels, dtype=np.int64),
+            names=names,
+            readable=np.ones(len(names), dtype=np.bool_),
+            info=info,
+        )
+
+
+def _holds_files(images: ImageSet) -> bool:
+    """Whether ``name`` is the path of a file, and ``read`` gives that file's image as it is."""
+    return isinstance(images, FolderSet | PairImages | ListedSet) and not isinstance(images, StretchedSet)
