@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unpg.data import ImageSet, PKSampler, Sampler, UniformSampler
-from unpg.data.image_set import true_labels
+from unpg.data.image_set import truth_of
 from unpg.embed import Embeddings, Model, embed
 from unpg.errors import ConfigError
 from unpg.evaluate import (
@@ -168,8 +168,10 @@ def _labelled(
     sampler = drawn(labels)
     steps = range(min(options.batches, sampler.steps_per_epoch))
     batches = [part for step in steps for part in np.array_split(sampler.batch(0, step), micro) if len(part)]
-    truth = true_labels(images)
-    clean = None if truth is None else (truth if chosen is None else truth[chosen])[embedded.readable]
+    truth = truth_of(images)
+    clean = twin_of = None
+    if truth is not None:
+        clean, twin_of = ((part if chosen is None else part[chosen])[embedded.readable] for part in truth)
     flipped = flip_labels(labels, options.flip_labels, options.seed) if options.flip_labels else None
     if flipped is not None and clean is None:
         clean = labels
@@ -179,6 +181,7 @@ def _labelled(
         labels if flipped is None else flipped,
         replace(sampling, batches=batches),
         clean=clean,
+        twin_of=twin_of,
         device=_device(options.device),
     )
     return replace(found, unreadable=len(embedded.unreadable))

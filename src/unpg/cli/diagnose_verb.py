@@ -101,7 +101,7 @@ def _show(one: SetDiagnosis, console: Console) -> None:
     if one.unreadable:
         console.print(f"{one.unreadable:,} images left out: they cannot be read.")
     if one.flipped:
-        console.print(f"{one.flipped:,} labels changed on purpose; S^p and S^n go by the true ones.")
+        console.print(f"{one.flipped:,} labels are wrong on purpose; S^p and S^n go by the true ones.")
     table = Table()
     for heading in ("", "pairs", "smallest", "0.1 %", "median", "99.9 %", "largest"):
         table.add_column(heading, justify="right" if heading else "left")
@@ -129,6 +129,8 @@ def _show_samples(one: SetDiagnosis, console: Console) -> None:
     headings = ["sample", "W1", "KS", "reach", "tail in\nreach, %", "by one\nbatch, %", "tail\ndensity"]
     headings += ["classes'\nshare, %"] if weighted else []
     headings += ["pairs\ncut, %", "precision\nof cut, %", "recall of\nnoise, %"] if noisy else []
+    twins = any(sample.quality is not None and sample.quality.twins for sample, _ in one.samples)
+    headings += ["twins\nkept, %"] if twins else []
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "sample" else "right")
     for sample, seen in one.samples:
@@ -142,6 +144,7 @@ def _show_samples(one: SetDiagnosis, console: Console) -> None:
                 if quality is not None
                 else ["", "", ""]
             )
+            cells += ["" if quality is None else _percent(quality.twins_kept)] if twins else []
         table.add_row(sample.name, *cells)
     console.print(table)
     console.print(

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unpg.data.label_noise import Truth
 from unpg.errors import DataError, ShapeError
 
-__all__ = ["ArraySet", "Batch", "ImageSet", "SizeError", "check_labels", "set_digest", "true_labels"]
+__all__ = ["ArraySet", "Batch", "ImageSet", "SizeError", "check_labels", "set_digest", "truth_of"]
 
 
 class SizeError(DataError):
@@ -70,12 +71,9 @@ class ImageSet(Protocol):
         ...
 
 
-def true_labels(image_set: ImageSet) -> NDArray[np.int64] | None:
-    """(n,) int64, whom the images of a set really show, for sets whose labels are wrong on purpose; else None.
-
-    Two images show one person if their entries are equal; the entry of a right label is the label.
-    """
-    found: NDArray[np.int64] | None = getattr(image_set, "true_labels", None)
+def truth_of(image_set: ImageSet) -> Truth | None:
+    """What is known of the labels of a set that are wrong on purpose; None where nothing is."""
+    found: Truth | None = getattr(image_set, "truth", None)
     return found
 
 
@@ -113,8 +111,7 @@ class ArraySet:
         labels: (n,) integers in ``[0, len(identities))``.
         identities: The name of each label.
         names: The name of each image; ``"<identity>/<index>"`` if not given.
-        true_labels: (n,) whom the images show, where ``labels`` are known to be wrong in part; see
-            :func:`true_labels`.
+        truth: What is known of labels that are wrong on purpose.
 
     Raises:
         ShapeError: The arrays do not fit each other.
@@ -127,7 +124,7 @@ class ArraySet:
         labels: NDArray[np.int64],
         identities: Sequence[str],
         names: Sequence[str] | None = None,
-        true_labels: NDArray[np.int64] | None = None,
+        truth: Truth | None = None,
     ) -> None:
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
             raise ShapeError(f"ArraySet.images must be (n, h, w, 3) uint8, got {images.shape} {images.dtype}.")
@@ -140,9 +137,9 @@ class ArraySet:
         self.labels = labels
         self.identities = list(identities)
         self._names = None if names is None else list(names)
-        if true_labels is not None and true_labels.shape != labels.shape:
-            raise ShapeError(f"ArraySet needs one true label per image ({len(labels)}), got {true_labels.shape}.")
-        self.true_labels = true_labels
+        if truth is not None and truth.labels.shape != labels.shape:
+            raise ShapeError(f"ArraySet needs one true label per image ({len(labels)}), got {truth.labels.shape}.")
+        self.truth = truth
 
     @property
     def image_size(self) -> tuple[int, int]:

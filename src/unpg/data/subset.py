@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unpg.data.image_set import ImageSet, true_labels
+from unpg.data.image_set import ImageSet, truth_of
+from unpg.data.label_noise import Truth
 from unpg.errors import ConfigError, DataError, did_you_mean
 
 __all__ = ["Subset", "select_identities", "split_identities"]
@@ -53,16 +54,16 @@ class Subset:
         return None if whole is None else lambda indices: whole(self.indices[indices])
 
     @property
-    def true_labels(self) -> NDArray[np.int64] | None:
-        """(m,) whom the images show, or None; people of whom the part has no identity get numbers after its own."""
-        whole = true_labels(self.image_set)
+    def truth(self) -> Truth | None:
+        """What is known of labels that are wrong on purpose; people without a label in the part get numbers after."""
+        whole = truth_of(self.image_set)
         if whole is None:
             return None
         kept = np.unique(self.image_set.labels[self.indices])
-        shown = whole[self.indices]
-        strangers = np.setdiff1d(shown, kept)
-        number = {int(label): i for i, label in enumerate([*kept, *strangers])}
-        return np.array([number[label] for label in shown.tolist()], dtype=np.int64)
+        labels, twin_of = whole.labels[self.indices], whole.twin_of[self.indices]
+        people = [*kept, *np.setdiff1d(np.concatenate([labels, twin_of[twin_of >= 0]]), kept)]
+        number = {-1: -1} | {int(label): i for i, label in enumerate(people)}
+        return Truth(*(np.array([number[k] for k in part.tolist()], dtype=np.int64) for part in (labels, twin_of)))
 
     def name(self, i: int) -> str:
         """Its name in the whole set."""

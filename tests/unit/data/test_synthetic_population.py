@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unpg.data import Loader, SequentialSampler, Subset
-from unpg.data.image_set import ArraySet, true_labels
+from unpg.data.image_set import ArraySet, truth_of
+from unpg.data.label_noise import Truth
 from unpg.data.source import SOURCES
 from unpg.data.synthetic import Identity, Noise, SyntheticFaces, sample_identity
 from unpg.data.synthetic.population import TWIN_STEP, Population, person
@@ -49,7 +50,8 @@ def test_counts_are_the_shares_and_every_link_holds(identities, split, twins, se
 def test_without_noise_people_are_numbers_and_truth_is_the_label():
     faces = SyntheticFaces(4, 3, seed=2, first_identity=7, size=SMALL)
     assert faces.population.people.tolist() == [7, 8, 9, 10]
-    assert np.array_equal(true_labels(faces), faces.labels)
+    assert np.array_equal(faces.true_labels, faces.labels)
+    assert truth_of(faces) is None
     assert faces.parameters(4)[0] == sample_identity(2, 8)
 
 
@@ -99,19 +101,21 @@ def test_the_same_seed_gives_the_same_noise_and_another_seed_another():
 
 
 def test_the_truth_outlives_memory_and_parts():
-    noisy = SyntheticFaces(10, 3, seed=1, size=SMALL, noise=Noise(split_identities=0.2, flipped_labels=0.1))
+    noisy = SyntheticFaces(10, 3, seed=1, size=SMALL, noise=NOISY)
     kept = noisy.materialize()
-    assert np.array_equal(true_labels(kept), noisy.true_labels)
-    assert true_labels(SyntheticFaces(3, 2, size=SMALL).materialize()) is None
+    assert np.array_equal(truth_of(kept).labels, noisy.true_labels)
+    assert truth_of(SyntheticFaces(3, 2, size=SMALL).materialize()) is None
     part = Subset(noisy, np.flatnonzero(noisy.labels >= 4))
-    truth = true_labels(part)
-    original = noisy.true_labels[part.indices]
-    assert np.array_equal(truth[:, None] == truth, original[:, None] == original), "the same people"
-    right = original == noisy.labels[part.indices]
-    assert np.array_equal(truth[right], part.labels[right])
-    assert true_labels(Subset(kept, [0, 3])) is not None
+    truth, whole = truth_of(part), truth_of(noisy)
+    labels, twins = whole.labels[part.indices], whole.twin_of[part.indices]
+    assert np.array_equal(truth.labels[:, None] == truth.labels, labels[:, None] == labels), "the same people"
+    assert np.array_equal(truth.labels[:, None] == truth.twin_of, labels[:, None] == twins), "the same twins"
+    assert (twins >= 0).any()
+    right = labels == noisy.labels[part.indices]
+    assert np.array_equal(truth.labels[right], part.labels[right])
+    assert truth_of(Subset(kept, [0, 3])) is not None
     with pytest.raises(ShapeError, match="one true label per image"):
-        ArraySet(kept.images, kept.labels, kept.identities, true_labels=kept.labels[:3])
+        ArraySet(kept.images, kept.labels, kept.identities, truth=Truth(kept.labels[:3], kept.labels[:3]))
 
 
 def test_a_loader_reads_a_rendered_batch_at_once_with_the_same_pixels():

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from unpg.data.image_set import ArraySet, set_digest
+from unpg.data.label_noise import Truth
 from unpg.data.synthetic.factors import Variation, View, sample_view
 from unpg.data.synthetic.identity import Identity
 from unpg.data.synthetic.picture import Picture, check_size, render
@@ -46,7 +47,7 @@ class RenderedSet(ABC):
         labels: As given.
         identities: The name of each label.
         size: As given.
-        true_labels: (n,) int64, whom each image shows; see :func:`unpg.data.image_set.true_labels`.
+        true_labels: (n,) int64, whom each image shows.
         takes: (n,) int64, see :meth:`~unpg.data.synthetic.population.Population.shown`.
 
     Raises:
@@ -66,6 +67,13 @@ class RenderedSet(ABC):
     def image_size(self) -> tuple[int, int]:
         """(height, width) of all images."""
         return self.size
+
+    @property
+    def truth(self) -> Truth | None:
+        """Whom the images show, if the population has noise; else None."""
+        if self.population.noise == Noise():
+            return None
+        return Truth(self.true_labels, self.population.twin_of[self.true_labels])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -133,8 +141,7 @@ class RenderedSet(ABC):
             stop = min(start + batch_size, len(self))
             images[start:stop] = self.render(range(start, stop), device).images.cpu().numpy()
         names = [self.name(i) for i in range(len(self))]
-        true = None if np.array_equal(self.true_labels, self.labels) else self.true_labels
-        return ArraySet(images, self.labels, self.identities, names, true)
+        return ArraySet(images, self.labels, self.identities, names, self.truth)
 
 
 class SyntheticFaces(RenderedSet):
