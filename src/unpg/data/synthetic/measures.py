@@ -100,8 +100,8 @@ def _colors(p: dict[str, float]) -> dict[str, float]:
     tint = 0.45 + 0.55 * p["lip_color"]
     lip = (
         skin[0] * (0.88 + 0.02 * dark) * (1.0 - 0.12 * p["lip_color"]),
-        skin[1] * (0.74 - 0.36 * tint * (1.0 - 0.55 * dark)),
-        skin[2] * (0.80 - 0.34 * tint * (1.0 - 0.55 * dark)),
+        skin[1] * (0.70 - 0.38 * tint * (1.0 - 0.55 * dark)),
+        skin[2] * (0.76 - 0.34 * tint * (1.0 - 0.55 * dark)),
     )
     light, hue = p["iris_light"], p["iris_hue"]
     iris = (

@@ -268,7 +268,7 @@ def _hair(q: Columns, device: torch.device) -> tuple[list[Tensor], Tensor]:
     turns = ring.angle * (1.0 / (2.0 * np.pi))
     curl = 0.28 * q["hair_curl"] * swing(13.0 * turns + 0.35 * y) * swing(0.46 * y + 5.0 * turns)
     part = 0.4 * bell(ring.angle - 0.9 * q["hair_part"], 0.16) * step(4.0, 9.0, y) * (ring.cos > -0.3)
-    out = cover * (thick * (1.0 - part) * step(0.0, 2.5, above).mul_(0.75).add_(0.25) + curl * volume) - 2.2 * (
+    out = cover * (thick * (1.0 - part) * step(-0.3, 3.2, above).mul_(0.9).add_(0.1) + curl * volume) - 2.2 * (
         1.0 - cover
     )
     grow = 1.0 + out / (x.square() + z.square()).sqrt().clamp(min=0.5) * step(12.5, 9.5, y)
