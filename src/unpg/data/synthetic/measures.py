@@ -76,9 +76,9 @@ def _worn(p: dict[str, float]) -> dict[str, float]:
         "arm_high": 0.35 + 0.45 * style,
         "glasses_y": -0.25,
         "glasses_z": 10.25 + 0.3 * p["nose_bridge"] + 0.25 * p["brow_ridge"],
-        "glasses_bend": 0.055,
+        "glasses_bend": 0.062,
         "head_side": 7.05 * (1.0 + 0.05 * p["head_width"]),
-        "glasses_half": 7.0 + 0.3 * p["head_width"],
+        "glasses_half": 6.75 + 0.3 * p["head_width"],
     }
 
 

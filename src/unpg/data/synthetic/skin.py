@@ -344,7 +344,7 @@ def _eye(s: _Spot) -> Paint:
     color = over(color, scale(_named(p, "lip"), 0.9 + 0.0 * v), 0.5 * wet)
     under = bell(v - lower + 0.14, 0.05 + 0.4 * soft) * step(1.05, 0.9, au) * near
     # The lamp is mirrored in the ball where it looks halfway toward it.
-    lamp_x, lamp_y = ix - 0.42 * p["toward_x"] * s.x.sign(), iy - 0.36 * p["toward_y"]
+    lamp_x, lamp_y = ix - 0.42 * p["toward_x"] * s.x.sign(), iy - 0.08 - 0.36 * p["toward_y"]
     glint = bell(lamp_x, 0.1 + 0.35 * soft) * bell(lamp_y, 0.1 + 0.35 * soft) * ball * step(-0.1, 0.3, p["toward_z"])
     return Paint(scale(color, 1.0 - (0.16 + 0.2 * p["makeup"]) * under), s.gloss * (1.0 - ball), glint)
 
