@@ -193,7 +193,7 @@ class Variation:
     exposure: Range = (-0.3, 1.1)
     contrast: Range = (0.8, 1.2)
     saturation: Range = (0.7, 1.2)
-    blur: Range = (0.3, 0.9)
+    blur: Range = (0.4, 0.9)
     noise: Range = (0.5, 6.0)
     shift_x: Range = (-2.0, 2.0)
     shift_y: Range = (-2.0, 2.0)
@@ -256,10 +256,10 @@ def sample_view(variation: Variation, seed: int, identity: int, view: int) -> Vi
             end = high if signed > 0 else low
             return signed * (signed / end) if end else 0.0
         elif part in ("background", "accessory") and name.endswith(_COLORS):
-            # Most surfaces are near gray: the colors share half of their draw. The square makes linear light even
+            # Most surfaces are near gray: the colors share most of their draw. The square makes linear light even
             # to the eye.
             shared = draws.uniform(part, name.rpartition("_")[0])
-            u = (0.5 * (u + shared)) ** 2
+            u = (0.3 * u + 0.7 * shared) ** 2
         return float(low + (high - low) * u)
 
     drawn = {part: kind(**{name: draw(part, name) for name in kind.limits()}) for part, kind in _PARTS.items()}
