@@ -170,15 +170,15 @@ class Variation:
     roll: Range = (-20.0, 20.0)
     azimuth: Range = (-100.0, 100.0)
     elevation: Range = (-20.0, 70.0)
-    intensity: Range = (0.35, 1.1)
-    ambient: Range = (0.15, 0.55)
+    intensity: Range = (0.4, 1.2)
+    ambient: Range = (0.18, 0.55)
     warmth: Range = (-0.7, 0.7)
     tint: Range = (-0.3, 0.3)
     shadow: Range = (0.4, 1.0)
     smile: Range = (-0.4, 1.0)
     mouth_open: Range = (0.0, 0.7)
-    brow_raise: Range = (-0.6, 0.8)
-    eye_closure: Range = (0.0, 0.6)
+    brow_raise: Range = (-0.5, 0.8)
+    eye_closure: Range = (0.0, 0.5)
     gaze_x: Range = (-0.8, 0.8)
     gaze_y: Range = (-0.4, 0.4)
     glasses: Range = (0.0, 0.0)
@@ -190,10 +190,10 @@ class Variation:
     accessory_green: Range = (0.01, 0.7)
     accessory_blue: Range = (0.01, 0.7)
     distance: Range = (60.0, 250.0)
-    exposure: Range = (-0.5, 1.1)
-    contrast: Range = (0.75, 1.15)
-    saturation: Range = (0.6, 1.2)
-    blur: Range = (0.3, 0.9)
+    exposure: Range = (-0.3, 1.1)
+    contrast: Range = (0.8, 1.2)
+    saturation: Range = (0.7, 1.2)
+    blur: Range = (0.4, 0.9)
     noise: Range = (0.5, 6.0)
     shift_x: Range = (-2.0, 2.0)
     shift_y: Range = (-2.0, 2.0)
@@ -256,10 +256,10 @@ def sample_view(variation: Variation, seed: int, identity: int, view: int) -> Vi
             end = high if signed > 0 else low
             return signed * (signed / end) if end else 0.0
         elif part in ("background", "accessory") and name.endswith(_COLORS):
-            # Most surfaces are near gray: the colors share half of their draw. The square makes linear light even
+            # Most surfaces are near gray: the colors share most of their draw. The square makes linear light even
             # to the eye.
             shared = draws.uniform(part, name.rpartition("_")[0])
-            u = (0.5 * (u + shared)) ** 2
+            u = (0.3 * u + 0.7 * shared) ** 2
         return float(low + (high - low) * u)
 
     drawn = {part: kind(**{name: draw(part, name) for name in kind.limits()}) for part, kind in _PARTS.items()}

@@ -14,7 +14,7 @@ from unpg.data.synthetic.parameters import Bounded, Draws, bounded
 __all__ = ["Identity", "sample_identity"]
 
 
-def _shape(sex: float = 0.0, age: float = 0.0, spread: float = 0.6) -> Any:
+def _shape(sex: float = 0.0, age: float = 0.0, spread: float = 0.7) -> Any:
     """A field from -1 to 1, drawn normal around ``sex * (2 sex - 1) + age * (2 age - 1)``."""
     field = bounded(0.0, -1.0, 1.0)
     return dataclasses.field(default=0.0, metadata={**field.metadata, "sex": sex, "age": age, "spread": spread})

@@ -76,9 +76,9 @@ def _worn(p: dict[str, float]) -> dict[str, float]:
         "arm_high": 0.35 + 0.45 * style,
         "glasses_y": -0.25,
         "glasses_z": 10.25 + 0.3 * p["nose_bridge"] + 0.25 * p["brow_ridge"],
-        "glasses_bend": 0.055,
+        "glasses_bend": 0.062,
         "head_side": 7.05 * (1.0 + 0.05 * p["head_width"]),
-        "glasses_half": 7.0 + 0.3 * p["head_width"],
+        "glasses_half": 6.75 + 0.3 * p["head_width"],
     }
 
 
@@ -100,8 +100,8 @@ def _colors(p: dict[str, float]) -> dict[str, float]:
     tint = 0.45 + 0.55 * p["lip_color"]
     lip = (
         skin[0] * (0.88 + 0.02 * dark) * (1.0 - 0.12 * p["lip_color"]),
-        skin[1] * (0.74 - 0.36 * tint * (1.0 - 0.55 * dark)),
-        skin[2] * (0.80 - 0.34 * tint * (1.0 - 0.55 * dark)),
+        skin[1] * (0.70 - 0.38 * tint * (1.0 - 0.55 * dark)),
+        skin[2] * (0.76 - 0.34 * tint * (1.0 - 0.55 * dark)),
     )
     light, hue = p["iris_light"], p["iris_hue"]
     iris = (

@@ -183,7 +183,7 @@ def _head_light(p: PerPixel, mixed: list[Tensor], part: Tensor, maps: Tensor, pi
     hair_band = _band(p.select(index), *(c.index_select(0, index) for c in (nx, ny, nz)))
     shine = _shine(p, nx, ny, nz)
     shine = (0.09 * gloss * shine).index_copy_(0, index, hair_band * gloss.index_select(0, index))
-    shine = (shine * (facing > 0) + 0.9 * eye) * reach
+    shine = (shine * (facing > 0) + 0.65 * eye) * reach
     return _shade(p, (nx, ny, nz), (r, g, b), shine, _openness(p, y, z, part) * hollow, reach)
 
 

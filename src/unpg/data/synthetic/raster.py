@@ -87,32 +87,22 @@ def rasterize(
     n0, n1, n2 = (flat[2].index_select(0, k.index_select(0, some)) for k in numbers)
     n0, n1, n2, first_pixel = (c.index_select(0, which) for c in (n0, n1 - n0, n2 - n0, first_pixel))
     near = n0.add_(n1.mul_(w1)).add_(n2.mul_(w2)).clamp_(min=1e-6)
-    key = (near.view(torch.int32).long() << 32).bitwise_or_(which)
+    # Which place of the lists won. Of equally near triangles, that is the last.
+    place = torch.arange(len(near), device=device)
+    key = (near.view(torch.int32).long() << 32).bitwise_or_(place)
     pixel = row.mul_(width).add_(column).long().add_(first_pixel)
     buffer = torch.zeros(b * height * width, dtype=torch.int64, device=device)
     buffer.scatter_reduce_(0, pixel, key, "amax")
     covered = buffer.nonzero()[:, 0]
-    buffer = buffer.index_select(0, covered)
-    owner = some.index_select(0, buffer & 0xFFFFFFFF)
+    place = buffer.index_select(0, covered) & 0xFFFFFFFF
+    near, w1, w2 = (c.index_select(0, place) for c in (near, w1, w2))
+    owner = some.index_select(0, which.index_select(0, place))
     corners = [k.index_select(0, owner) for k in numbers]
-    places = [[c.index_select(0, k) for c in flat] for k in corners]
-    # Division of integers is slow: each quotient once.
-    picture = covered // (height * width)
-    pixel = covered - picture * (height * width)
-    row = pixel // width
-    weights = _weights((pixel - row * width).float(), row.float(), places)
-    near = (buffer >> 32).to(torch.int32).view(torch.float32)
-    return Fragments(covered, picture, owner - picture * t, corners, weights, near)
-
-
-def _weights(column: Tensor, row: Tensor, corners: list[list[Tensor]]) -> list[Tensor]:
-    """Perspective-correct weights, three (n,), of pixels (n,) in triangles of three corners (column, row, nearness)."""
-    (x0, y0, n0), (x1, y1, n1), (x2, y2, n2) = corners
-    dx, dy = column - x0, row - y0
-    area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
-    w1 = (((y2 - y0) * dx - (x2 - x0) * dy) / area).clamp_(0, 1)
-    w2 = (((x1 - x0) * dy - (y1 - y0) * dx) / area).clamp_(0, 1)
-    w0 = (1 - w1 - w2).clamp_(min=0) * n0
-    w1, w2 = w1 * n1, w2 * n2
+    n0, n1, n2 = (flat[2].index_select(0, k) for k in corners)
+    # Perspective-correct: weights on the screen times nearness, to sum one.
+    w1, w2 = w1.clamp_(0, 1), w2.clamp_(0, 1)
+    w0 = (1 - w1 - w2).clamp_(min=0).mul_(n0)
+    w1, w2 = w1.mul_(n1), w2.mul_(n2)
     total = w0 + w1 + w2
-    return [w0 / total, w1 / total, w2 / total]
+    picture = covered // (height * width)
+    return Fragments(covered, picture, owner - picture * t, corners, [w0 / total, w1 / total, w2 / total], near)

@@ -59,7 +59,8 @@ def lit(p: PerPixel, maps: Tensor, picture: Tensor, places: list[Tensor], facing
     """
     column, row, depth = _seen(p, *places)
     # A surface must not shade itself: the steeper it is to the light, the farther apart are a cell's depths.
-    slope = (1.0 - facing.square()).clamp(min=0.0).sqrt() / facing.clamp(min=0.15)
+    slope = (1.0 - facing.square()).clamp(min=0.0).sqrt() / facing.clamp(min=0.2)
+    soft = (2.0 * _FAR) / (0.4 + 0.35 * slope)
     depth = depth + (0.3 + 0.32 * slope) * (0.5 / _FAR)
     column, row = column.clamp(0.0, _SIDE - 1.001), row.clamp(0.0, _SIDE - 1.001)
     left, top = column.floor(), row.floor()
@@ -68,9 +69,9 @@ def lit(p: PerPixel, maps: Tensor, picture: Tensor, places: list[Tensor], facing
     corner = picture * (_SIDE * _SIDE) + (top * _SIDE + left).long()
     open_ = []
     for offset in (0, 1, _SIDE, _SIDE + 1):
-        # Not at once dark: a fifth of a centimeter behind is half in shadow.
-        behind = (flat.index_select(0, corner + offset) - depth) * (2.0 * _FAR)
-        open_.append(step(0.4, 0.0, behind))
+        # Not at once dark: a fifth of a centimeter behind is half in shadow, more where the light grazes.
+        behind = (flat.index_select(0, corner + offset) - depth) * soft
+        open_.append(step(1.0, 0.0, behind))
     high = open_[0] + right_share * (open_[1] - open_[0])
     low = open_[2] + right_share * (open_[3] - open_[2])
     return high + low_share * (low - high)

@@ -210,10 +210,11 @@ def _mask(s: _Spot) -> Paint:
 def _hairline(s: _Spot) -> Paint:
     """Hair that lies on the skin, thin toward its edge."""
     p = s.p
-    tuft = swing(1.3 * s.x + 0.4 * s.y + 3.0 * p["texture"]) + 0.6 * swing(3.1 * s.x - 0.9 * s.z + 1.7 * p["texture"])
-    strand = swing(6.3 * s.x + 0.8 * s.y) * swing(4.7 * s.z - 2.9 * s.x)
-    ragged = s.scalp + 0.16 * tuft + 0.22 * strand
-    alpha = step(-0.5, 0.75, ragged)
+    tuft = swing(0.83 * s.x + 0.4 * s.y + 3.0 * p["texture"])
+    lean = s.x + 0.3 * tuft * s.scalp
+    strand = swing(3.1 * lean - 0.9 * s.z + 1.7 * p["texture"]) + swing(7.9 * lean + 0.8 * s.z + 0.5 * tuft)
+    ragged = s.scalp + 0.18 * tuft + 0.14 * strand * (1.3 + tuft)
+    alpha = step(-0.6, 0.8, ragged)
     hair = paint_hair(p, s.x, s.y, s.z)
     gloss = s.gloss + alpha * (hair.gloss - s.gloss)
     return Paint(over(s.color, hair.color, alpha), gloss, s.eye)
@@ -221,8 +222,8 @@ def _hairline(s: _Spot) -> Paint:
 
 def _stubble(x: Tensor, y: Tensor) -> Tensor:
     """Hairs of a beard, about -1..1."""
-    bend = 0.5 * swing(0.61 * x + 0.43 * y)
-    return 0.6 * swing(5.1 * x + bend) * swing(2.3 * y - 1.2 * x + bend) + 0.4 * swing(3.1 * x - 1.7 * y - bend)
+    bend = swing(0.61 * x + 0.43 * y) + 0.6 * swing(1.37 * x - 0.71 * y)
+    return 0.5 * swing(5.3 * x + 0.9 * bend) + 0.5 * swing(3.7 * x - 1.1 * y - 1.3 * bend) * swing(1.9 * y + 0.7 * bend)
 
 
 def _beard(s: _Spot) -> Paint:
@@ -270,7 +271,7 @@ def _mouth(s: _Spot) -> Paint:
     hole = _edge(torch.minimum(high - y, y - low), soft) * front * step(0.02, 0.10, gap) * step(1.02, 0.95, au)
     tongue = 0.8 * step(0.55, 0.15, y - low) * step(0.8, 0.5, au)
     teeth = step(0.75, 0.55, high - y) * step(0.95, 0.7, au) * (1.0 - 0.35 * uu)
-    cave = over((0.02 + 0.28 * tongue, 0.012 + 0.09 * tongue, 0.012 + 0.08 * tongue), (0.58, 0.54, 0.46), teeth)
+    cave = over((0.02 + 0.28 * tongue, 0.012 + 0.09 * tongue, 0.012 + 0.08 * tongue), (0.50, 0.46, 0.39), teeth)
     color = over(color, cave, hole)
     line = bell(y - curve, 0.07 + 0.5 * soft) * step(1.12, 0.95, au) * (1.0 - hole) * step(0.5, 0.1, gap)
     corner = bell(au - 1.04, 0.06) * bell(y - curve, 0.2)
@@ -343,7 +344,7 @@ def _eye(s: _Spot) -> Paint:
     color = over(color, scale(_named(p, "lip"), 0.9 + 0.0 * v), 0.5 * wet)
     under = bell(v - lower + 0.14, 0.05 + 0.4 * soft) * step(1.05, 0.9, au) * near
     # The lamp is mirrored in the ball where it looks halfway toward it.
-    lamp_x, lamp_y = ix - 0.42 * p["toward_x"] * s.x.sign(), iy - 0.36 * p["toward_y"]
+    lamp_x, lamp_y = ix - 0.42 * p["toward_x"] * s.x.sign(), iy - 0.08 - 0.36 * p["toward_y"]
     glint = bell(lamp_x, 0.1 + 0.35 * soft) * bell(lamp_y, 0.1 + 0.35 * soft) * ball * step(-0.1, 0.3, p["toward_z"])
     return Paint(scale(color, 1.0 - (0.16 + 0.2 * p["makeup"]) * under), s.gloss * (1.0 - ball), glint)
 

@@ -177,6 +177,7 @@ def sheet(index: NDArray[np.int64], closed: bool = True) -> NDArray[np.int64]:
     return np.stack([np.stack([a, b, e], -1), np.stack([a, e, d], -1)], 2).reshape(-1, 3)
 
 
+@lru_cache(maxsize=8)
 def profile_rows(every: int = 1) -> NDArray[np.float64]:
     """Heights of the rows of a head at rest, from the top."""
     return _spline(_PROFILE)[::every, 0]
@@ -199,8 +200,9 @@ def topology(device: torch.device) -> Topology:
     two_sided = np.concatenate([np.zeros(len(skin), bool), hanging, np.ones(2 * len(ears[0]), bool)])
     # A quarter of the triangles is enough to cast a shadow. The shoulders cast none on the face.
     caster = sheet(skin_index[1:-4:2, ::2])
-    casters = np.concatenate([caster, hair])
-    cast_two_sided = np.concatenate([np.zeros(len(caster), bool), hanging])
+    hair_caster = sheet(hair_index[::2, ::2])
+    casters = np.concatenate([caster, hair_caster])
+    cast_two_sided = np.repeat([False, True], [len(caster), len(hair_caster)])
     made = (np.concatenate([skin, hair, *ears]), two_sided, part, casters, cast_two_sided)
     return Topology(*(torch.from_numpy(a).to(device) for a in made))
 
@@ -268,7 +270,7 @@ def _hair(q: Columns, device: torch.device) -> tuple[list[Tensor], Tensor]:
     turns = ring.angle * (1.0 / (2.0 * np.pi))
     curl = 0.28 * q["hair_curl"] * swing(13.0 * turns + 0.35 * y) * swing(0.46 * y + 5.0 * turns)
     part = 0.4 * bell(ring.angle - 0.9 * q["hair_part"], 0.16) * step(4.0, 9.0, y) * (ring.cos > -0.3)
-    out = cover * (thick * (1.0 - part) * step(0.0, 2.5, above).mul_(0.75).add_(0.25) + curl * volume) - 2.2 * (
+    out = cover * (thick * (1.0 - part) * step(-0.3, 3.2, above).mul_(0.9).add_(0.1) + curl * volume) - 2.2 * (
         1.0 - cover
     )
     grow = 1.0 + out / (x.square() + z.square()).sqrt().clamp(min=0.5) * step(12.5, 9.5, y)
@@ -409,7 +411,8 @@ def build_head(p: Columns) -> Head:
     face = _face(p, x, y, z)
     sway = p["sway"] * x / (3.0 + x.abs()) * 1.5 * step(3.0, 7.0, z)
     marks = _landmarks(p, *(a.reshape(b, -1, _COLUMNS) for a in (x, y + sway, z + face)))
-    z = z + face + mask_cover(p, x, y, z) * (_tent(p, x, y) - face)
+    masked = mask_cover(p, x, y, z) * (_tent(p, x, y) - face) if bool((p["wears_mask"] > 0.0).any()) else 0.0
+    z = z + face + masked
     skin = [a.reshape(b, -1, _COLUMNS) for a in (x, y + sway, z)]
     (hair, buried), right = _hair(q, device), _ear(q, device)
     # Mirrored, and its spokes reversed so that the outside stays outside.
@@ -435,7 +438,12 @@ def _landmarks(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
     at_x = torch.cat([-p["eye_x"], p["eye_x"], zero, -half, half], 1)
     at_y = torch.cat([-sway, sway, p["nose_y"], corner - sway, corner + sway], 1)
     front = slice(3 * _COLUMNS // 10, _COLUMNS - 3 * _COLUMNS // 10)
-    x, y, z = (a[:, 17:65, front].flatten(1)[:, None] for a in (x, y, z))
-    far = (x - at_x[:, :, None]).square() + (y - at_y[:, :, None]).square()
-    weight = (1.0 - far * (1.0 / 0.36)).clamp_(min=0.0).square_() + 1e-12
-    return [at_x, at_y, (weight * z).sum(2) / weight.sum(2)]
+    heights = profile_rows()
+    depths = []
+    for marks, high, low in ((slice(0, 2), 1.2, -1.2), (slice(2, 3), -2.4, -6.2), (slice(3, 5), -4.4, -9.7)):
+        rows = slice(int((heights > high).sum()), int((heights > low).sum()))
+        near_x, near_y, near_z = (a[:, rows, front].flatten(1)[:, None] for a in (x, y, z))
+        far = (near_x - at_x[:, marks, None]).square() + (near_y - at_y[:, marks, None]).square()
+        weight = (1.0 - far * (1.0 / 0.36)).clamp_(min=0.0).square_() + 1e-12
+        depths.append((weight * near_z).sum(2) / weight.sum(2))
+    return [at_x, at_y, torch.cat(depths, 1)]
