@@ -291,7 +291,10 @@ def test_a_sheet_has_a_person_per_row():
     assert sheet.shape == (48, 64, 3)
     assert np.array_equal(sheet[16:32, :16], twin.read(7))
     assert np.array_equal(sheet[16:32, 48:], twin.read(13))
-    assert (contact_sheet(twin, 1, 9)[:, 7 * 16 :] == 255).all(), "an image that is not there is white"
+    assert contact_sheet(twin, 1, 9).shape == (16, 7 * 16, 3), "no wider than what there is"
+    part = KFaceTwin(8, "T1", subset=11, size=TINY)
+    assert np.bincount(part.labels).tolist() == [2, 2, 2, 2, 2, 1]
+    assert (contact_sheet(part)[5 * 16 :, 16:] == 255).all(), "an image that is not there is white"
     with pytest.raises(ConfigError, match="one person and one view"):
         contact_sheet(twin, 0)
 

@@ -182,7 +182,7 @@ def write_kface(
 
 
 def contact_sheet(images: RenderedSet, people: int = 8, views: int = 10) -> NDArray[np.uint8]:
-    """A row for each of the first people, a column for each of their images, drawn evenly: (h, w, 3) uint8 RGB.
+    """A row for each of the first people, a column for each of their images, at even steps: (h, w, 3) uint8 RGB.
 
     Raises:
         ConfigError: Fewer than one of either.
@@ -191,6 +191,7 @@ def contact_sheet(images: RenderedSet, people: int = 8, views: int = 10) -> NDAr
         raise ConfigError(f"A sheet has one person and one view or more, got {people} and {views}.")
     height, width = images.size
     rows = min(people, len(images.identities))
+    views = min(views, int(np.bincount(images.labels)[:rows].max()))
     sheet = np.full((rows * height, views * width, 3), 255, np.uint8)
     for k in range(rows):
         own = np.flatnonzero(images.labels == k)
