@@ -25,7 +25,10 @@ class Identity(Bounded):
     """One person.
 
     ``sex`` runs from 0 (female) to 1 (male) and ``age`` from 0 (about 18 years) to 1 (about 80); they shift the
-    means of other parameters when an identity is sampled, and ``age`` also draws wrinkles and grays the hair.
+    means of other parameters when an identity is sampled, and ``age`` also draws wrinkles and grays the hair. Skin tone
+    is ``melanin`` (0 is the lightest), with ``undertone`` and ``redness``; the color of the hair is ``hair_melanin``,
+    ``hair_red`` and ``hair_gray``; its cut ``hair_length``, ``hair_volume``, ``hair_curl``, ``hair_fringe``,
+    ``hair_recession`` and ``baldness``.
     The default is the average, hairy, middle-aged head.
 
     Raises:
@@ -88,6 +91,7 @@ class Identity(Bounded):
     hair_length: float = bounded(0.3, 0.0, 1.0)
     hairline: float = _shape(sex=0.15)
     hair_recession: float = bounded(0.2, 0.0, 1.0)
+    baldness: float = bounded(0.0, 0.0, 1.0)
     hair_fringe: float = bounded(0.0, 0.0, 1.0)
     hair_part: float = _shape()
     hair_curl: float = bounded(0.2, 0.0, 1.0)
@@ -134,6 +138,7 @@ def sample_identity(seed: int, identity: int) -> Identity:
     light = 1.0 - melanin
     # Light hair, light eyes and freckles are found on light skin only; the space between is filled evenly.
     hair = 1.0 - u("hair_melanin") * min(1.0, 1.5 * light**1.5)
+    bald = u("baldness") ** 0.7 if sex > 0.55 and u("is_bald") < 0.12 + 0.5 * age else 0.0
     bearded = sex > 0.6 and u("has_beard") < 0.4
     values |= {
         "melanin": melanin,
@@ -144,9 +149,10 @@ def sample_identity(seed: int, identity: int) -> Identity:
         "iris_hue": u("iris_hue"),
         "iris_light": u("iris_light") * min(1.0, 1.4 * light**1.5),
         "brow_density": 0.35 + 0.65 * u("brow_density"),
-        "hair_volume": u("hair_volume"),
-        "hair_length": u("hair_length") ** (0.25 + 3.3 * sex),
+        "hair_volume": u("hair_volume") * (1.0 - 0.6 * bald),
+        "hair_length": u("hair_length") ** (0.25 + 3.3 * sex) * (1.0 - 0.8 * bald),
         "hair_recession": u("hair_recession") * (0.3 + 0.7 * sex * age) if u("recedes") < 0.5 + 0.4 * age else 0.0,
+        "baldness": bald,
         "hair_fringe": u("hair_fringe") if u("has_fringe") < 0.4 - 0.25 * sex else 0.0,
         "hair_curl": min(1.0, 0.7 * u("hair_curl") + 0.4 * melanin * u("curly")),
         "hair_melanin": hair,

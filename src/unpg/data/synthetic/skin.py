@@ -270,7 +270,8 @@ def _mouth(s: _Spot) -> Paint:
     color = over(s.color, scale(_named(p, "lip"), shade + wrinkles), 0.85 * lips)
     hole = _edge(torch.minimum(high - y, y - low), soft) * front * step(0.02, 0.10, gap) * step(1.02, 0.95, au)
     tongue = 0.8 * step(0.55, 0.15, y - low) * step(0.8, 0.5, au)
-    teeth = step(0.75, 0.55, high - y) * step(0.95, 0.7, au) * (1.0 - 0.35 * uu)
+    # Lips that do not smile hang over the teeth.
+    teeth = step(0.75, 0.55, high - y) * step(0.95, 0.7, au) * (1.0 - 0.35 * uu) * (0.25 + 0.75 * p["grin"])
     cave = over((0.02 + 0.28 * tongue, 0.012 + 0.09 * tongue, 0.012 + 0.08 * tongue), (0.50, 0.46, 0.39), teeth)
     color = over(color, cave, hole)
     line = bell(y - curve, 0.07 + 0.5 * soft) * step(1.12, 0.95, au) * (1.0 - hole) * step(0.5, 0.1, gap)

@@ -238,7 +238,9 @@ def _scalp(q: Columns, ring: Ring, y: Tensor) -> Tensor:
     """How far (b, r, c) a place is above the end of the hair: hairline, sideburn, nape or the ends of long hair."""
     angle, around = ring.angle, ring.angle.abs()
     recession = q["hair_recession"]
-    line = 6.4 + 0.9 * q["hairline"] - 3.4 * q["hair_fringe"] + 2.0 * recession * bell(around, 0.5)
+    line = (
+        6.4 + 0.9 * q["hairline"] + 8.0 * q["baldness"] - 3.4 * q["hair_fringe"] + 2.0 * recession * bell(around, 0.5)
+    )
     line = line + (0.2 + 4.0 * recession) * bell(around - 0.6, 0.26) * (1.0 - q["hair_fringe"])
     # A fringe is combed to one side: longer there.
     line = line - (0.6 * q["hair_fringe"] - 0.15) * q["hair_part"] * angle.clamp(-1.0, 1.0)
@@ -246,7 +248,8 @@ def _scalp(q: Columns, ring: Ring, y: Tensor) -> Tensor:
     nape = -7.0 - 9.0 * q["hair_below"]
     edge = line + (side - line) * step(0.85, 1.3, around)
     edge = edge + (nape - edge) * step(1.65, 2.1, around)
-    return y - edge
+    # A bald crown leaves a wreath below it.
+    return torch.minimum(y - edge, 14.0 - 10.0 * q["baldness"] - y)
 
 
 def _hair(q: Columns, device: torch.device) -> tuple[list[Tensor], Tensor]:
