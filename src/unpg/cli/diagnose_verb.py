@@ -43,6 +43,11 @@ def run(arguments: Sequence[str]) -> None:
         metavar="SHARE",
         help="change this share of the labels on purpose, and see how much of that noise each filter finds",
     )
+    parser.add_argument(
+        "--truth",
+        metavar="FILE",
+        help="truth.csv of `unpg data synth`: whom the images of the training set, or of --data, really show",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of images, batches and labels drawn (default: 0)")
     parser.add_argument("--out", help="folder for diagnosis.json and the pictures (default: the run folder)")
     parser.add_argument("--workers", type=int, default=1, help="threads that decode images")
@@ -79,6 +84,7 @@ def _diagnosed(found: argparse.Namespace, progress: Progress) -> tuple[list[SetD
         batch_size=found.batch_size,
         images=found.images,
         flip_labels=found.flip_labels,
+        truth=None if found.truth is None else Path(found.truth),
         seed=found.seed,
         device=found.device,
         workers=found.workers,

@@ -8,20 +8,26 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from unpg.cli.main import main
-from unpg.data import FolderSet
+from unpg.data import FolderSet, Subset
+from unpg.data.image_set import truth_of
 from unpg.data.kface import KFaceSet, KFaceViews
 from unpg.data.source import SOURCES
 from unpg.data.synthetic import Accessory, Camera, KFaceTwin, Noise, SyntheticFaces, kface_view, render, sample_identity
 from unpg.data.synthetic.kface import CAMERAS, LIGHTS, KFaceCells
 from unpg.data.synthetic.population import Population
 from unpg.data.synthetic.write import WriteOptions, contact_sheet, write_faces, write_kface
+from unpg.data.truth_file import read_truth
 from unpg.data.unfinished import JOB
+from unpg.embed import Model
 from unpg.errors import ConfigError, DataError
 from unpg.evaluate import BASELINES
 from unpg.evaluate.named import open_benchmark
+from unpg.export import save_model
+from unpg.transforms.tensor import Preprocessing
 
 TINY = (16, 16)
 NOISE = Noise(split_identities=0.1, flipped_labels=0.1, twins=0.1)
@@ -213,6 +219,50 @@ def test_landmarks_masks_and_sums_are_those_of_each_image(written):
     assert len(sums) == 2 * len(marks)
     for digest, name in sums:
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+
+
+def test_the_truth_on_disk_is_that_of_the_rendered_set(written):
+    folder, _ = written
+    disk = KFaceSet(folder / "images", "T2", folder / "test_ids.txt", ext="png", allow_missing=True)
+    rendered = KFaceTwin(24, "T2", subset=220, seed=6, size=TINY, noise=NOISE)
+    read, known = read_truth(folder / "truth.csv", disk), truth_of(rendered)
+    assert np.array_equal(read.labels, known.labels)
+    assert np.array_equal(read.twin_of, known.twin_of)
+    part = Subset(disk, np.flatnonzero(disk.labels > 8))
+    read, known = read_truth(folder / "truth.csv", part), truth_of(Subset(rendered, part.indices))
+    assert np.array_equal(read.labels[:, None] == read.labels, known.labels[:, None] == known.labels)
+    assert np.array_equal(read.labels[:, None] == read.twin_of, known.labels[:, None] == known.twin_of)
+
+
+def test_a_truth_of_another_set_is_refused(written, tmp_path):
+    folder, _ = written
+    disk = KFaceSet(folder / "images", "T2", folder / "test_ids.txt", ext="png", allow_missing=True)
+    lines = (folder / "truth.csv").read_text().splitlines()
+    other = lines[1].replace(",seed6-000002,", ",seed6-000003,")
+    cases = {
+        "has no line for": lines[:3],
+        "line 1: expected the columns path, identity, shows; shows is missing": ["path,identity", *lines[1:]],
+        f"line {len(lines) + 1}: expected 3 values, got 2": [*lines, "a,b"],
+        "of 'seed6-000003' there": [lines[0], other, *lines[2:]],
+    }
+    for match, table in cases.items():
+        text = "\n".join(table)
+        (tmp_path / "truth.csv").write_text(text)
+        with pytest.raises(DataError, match=match):
+            read_truth(tmp_path / "truth.csv", disk)
+
+
+def test_diagnose_takes_the_truth_file(written, tmp_path, capsys):
+    folder, _ = written
+    torch.manual_seed(0)
+    model = Model.create("small_iresnet", input_size=TINY, preprocessing=Preprocessing(size=TINY), dim=8,
+                         widths=[4, 4, 4, 4], blocks=[1, 1, 1, 1])  # fmt: skip
+    save_model(tmp_path / "m.safetensors", model)
+    words = ["diagnose", str(tmp_path / "m.safetensors"), "--truth", str(folder / "truth.csv"), "--device", "cpu"]
+    assert main([*words, "--data", str(folder / "images")]) == 0
+    assert "labels are wrong on purpose" in capsys.readouterr().out
+    assert main([*words, "--benchmark", str(folder / "images")]) == 2
+    assert "A truth file goes with a labelled set" in capsys.readouterr().err
 
 
 def test_the_manifest_says_subset_and_noise(written):
