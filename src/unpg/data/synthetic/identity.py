@@ -136,7 +136,7 @@ def sample_identity(seed: int, identity: int) -> Identity:
             values[field.name] = min(max(drawn, -1.0), 1.0)
     melanin = u("melanin")
     light = 1.0 - melanin
-    # Light hair, light eyes and freckles are found on light skin only; the space between is filled evenly.
+    # Light hair, light or blue eyes and freckles are found on light skin only; the space between is filled evenly.
     hair = 1.0 - u("hair_melanin") * min(1.0, 1.5 * light**1.5)
     bald = u("baldness") ** 0.7 if sex > 0.55 and u("is_bald") < 0.12 + 0.5 * age else 0.0
     bearded = sex > 0.6 and u("has_beard") < 0.4
@@ -146,7 +146,7 @@ def sample_identity(seed: int, identity: int) -> Identity:
         "lip_color": u("lip_color") * (1.0 - 0.5 * sex),
         "freckles": max(0.0, 2.0 * u("freckles") - 1.0) * light**2,
         "texture": u("texture"),
-        "iris_hue": u("iris_hue"),
+        "iris_hue": u("iris_hue") * min(1.0, 1.6 * light),
         "iris_light": u("iris_light") * min(1.0, 1.4 * light**1.5),
         "brow_density": 0.35 + 0.65 * u("brow_density"),
         "hair_volume": u("hair_volume") * (1.0 - 0.6 * bald),

@@ -36,7 +36,7 @@ def _face(p: dict[str, float]) -> dict[str, float]:
         "mouth_half": (2.45 + 0.45 * p["mouth_width"]) * (1.0 + 0.18 * grin) * (1.0 - 0.12 * p["mouth_open"]),
         "corner_lift": 0.12 * p["mouth_curve"] + 0.55 * p["smile"] - 0.35 * p["mouth_open"],
         "drop": 1.7 * p["mouth_open"],
-        "nose_y": -3.75 - 0.5 * p["nose_length"] - 0.3 * p["face_length"],
+        "nose_y": -3.6 - 0.5 * p["nose_length"] - 0.3 * p["face_length"],
         "wing_x": 1.12 + 0.34 * p["nose_width"] + 0.08 * p["nostril_width"],
         "eye_x": 3.15 + 0.36 * p["eye_spacing"],
         "eye_half": 1.38 + 0.22 * p["eye_width"],
@@ -96,7 +96,7 @@ def _colors(p: dict[str, float]) -> dict[str, float]:
         math.exp(-0.85 - 0.95 * depth - 0.5 * red),
         math.exp(-1.45 - 1.05 * depth - 0.9 * red),
     )
-    hair = (hair[0] + gray * (0.52 - hair[0]), hair[1] + gray * (0.52 - hair[1]), hair[2] + gray * (0.53 - hair[2]))
+    hair = (hair[0] + gray * (0.53 - hair[0]), hair[1] + gray * (0.52 - hair[1]), hair[2] + gray * (0.50 - hair[2]))
     tint = 0.45 + 0.55 * p["lip_color"]
     lip = (
         skin[0] * (0.88 + 0.02 * dark) * (1.0 - 0.12 * p["lip_color"]),

@@ -34,7 +34,7 @@ class Picture(NamedTuple):
     landmarks: (b, 5, 2) float32, column and row in pixels: the eye on the left of the picture, the other one, tip of
         the nose, corners of the mouth (left, right). Those of the hidden side are where they would be seen through
         the head.
-    mask: (b, h, w) bool, where the person is.
+    mask: (b, h, w) bool, where the person is, hat and frame of glasses included; a clear lens is seen through.
     depth: (b, h, w) float32, centimeters from the camera, infinite where nobody is.
     """
 
