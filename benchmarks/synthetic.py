@@ -4,8 +4,9 @@
 
 ``realism``: pairs of rendered people. Both images of a pair differ in light, expression, background and camera noise;
 the two people of an impostor pair are matched in sex, skin tone and hair. A network trained on real faces should be
-right in most of them, trivial rules should not. ``speed``: images a second, by 1 and 2 processes.
-The network is MobileFaceNet (Xiaoccer's weights); without the file its row is left out and said to be.
+right in most of them, trivial rules should not. ``twins``: how alike near-twins look to that network. ``speed``:
+images a second, by 1 and 2 processes. The network is MobileFaceNet (Xiaoccer's weights); without the file what needs it
+is left out, and said to be.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from losses import machine
 
-from unpg.data.synthetic import Identity, SyntheticFaces, Variation, sample_identity
+from unpg.data.synthetic import Identity, Noise, SyntheticFaces, Variation, sample_identity
 from unpg.evaluate import BASELINES, PairBenchmark, PairResult, embedder
 from unpg.export import import_weights
 
@@ -29,6 +30,7 @@ STILL = dict.fromkeys(("yaw", "pitch", "roll"), (0.0, 0.0))
 MATCHED = ("sex", "melanin", "undertone", "hair_melanin", "hair_red", "hair_gray", "hair_length", "hair_curl",
            "hair_recession", "hair_fringe", "beard", "mustache", "age")  # fmt: skip
 SECONDS = 12.0
+QUESTIONS = ("realism", "twins", "speed")
 
 
 def lookalikes(people: list[Identity]) -> np.ndarray:
@@ -67,6 +69,24 @@ def realism(people: int, weights: Path | None) -> dict:
     return {"pairs": len(pairs), "people": people, "rows": found}
 
 
+def twins(people: int, weights: Path) -> dict:
+    """Cosines of pairs of one person, of near-twins, and of other people: 10 %, median and 90 %."""
+    variation = Variation(yaw=(-25.0, 25.0), pitch=(-10.0, 10.0), roll=(0.0, 0.0))
+    # Half of the identities are near-twins of the other half.
+    faces = SyntheticFaces(2 * people, 2, seed=SEED, variation=variation, noise=Noise(twins=0.5))
+    embed = embedder(import_weights(weights, preset="mobilefacenet-xiaoccer"))
+    x = embed(faces.materialize())[0].reshape(2 * people, 2, -1)
+    twin = np.flatnonzero(faces.population.twin_of >= 0)
+    base = faces.population.twin_of[twin]
+    across = x[base, 0] @ x[base, 1].T
+    cosines = {
+        "one person": np.diag(across),
+        "near-twins": (x[twin, 1] * x[base, 0]).sum(1),
+        "other people": across[~np.eye(people, dtype=bool)],
+    }
+    return {name: [float(q) for q in np.quantile(values, [0.1, 0.5, 0.9])] for name, values in cosines.items()}
+
+
 def _draw(seconds: float, first: int) -> tuple[int, float, float]:
     """Images drawn in so many seconds, the seconds, and those of the processor."""
     torch.set_num_threads(1)
@@ -103,7 +123,7 @@ def speed() -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=("realism", "speed"), default=["realism", "speed"])
+    parser.add_argument("--only", nargs="+", choices=QUESTIONS, default=QUESTIONS)
     parser.add_argument("--people", type=int, default=600)
     default = Path(os.environ.get("UNPG_DATA", "../shared/data"), "weights/mobilefacenet_xiaoccer_068.ckpt")
     parser.add_argument("--weights", type=Path, default=default)
@@ -111,10 +131,10 @@ def main() -> None:
     options = parser.parse_args()
     results = json.loads(options.out.read_text()) if options.out.exists() else {}
     results["machine"] = machine()
+    there = options.weights if options.weights.is_file() else None
+    if there is None:
+        print(f"No {options.weights}: what needs the network is left out.")
     if "realism" in options.only:
-        there = options.weights if options.weights.is_file() else None
-        if there is None:
-            print(f"No {options.weights}: the network's row is left out.")
         found = results["realism"] = realism(options.people, there)
         print(f"realism: {found['pairs']:,} pairs of {found['people']:,} rendered people, accuracy in percent")
         for name, row in found["rows"].items():
@@ -122,6 +142,11 @@ def main() -> None:
             print(
                 f"  {name:14} {row['accuracy']:6.2f} ± {row['std']:.2f}" + (f"   asked for: {asked}" if asked else "")
             )
+    if "twins" in options.only and there is not None:
+        print("twins: cosines of the network's embeddings, 10 %, median and 90 % of pairs")
+        results["twins"] = twins(options.people // 6, there)
+        for name, cosines in results["twins"].items():
+            print(f"  {name:14} " + "   ".join(f"{c:6.3f}" for c in cosines))
     if "speed" in options.only:
         print("speed: 112 x 112, one thread each   asked for: 200 images/s by 2 processes")
         results["speed"] = speed()
