@@ -278,8 +278,9 @@ def _done(
 ) -> Iterator[tuple[str, int]]:
     """Do what has no note yet; gives each group when it is finished, in order."""
     # A kill between the note and the disk's own cache is the disk's affair; a kill of the program is ours.
-    left = [job for job in work if not _note(notes, *job).exists()]
-    yield from (job for job in work if job not in set(left))
+    finished = {job for job in work if _note(notes, *job).exists()}
+    left = [job for job in work if job not in finished]
+    yield from (job for job in work if job in finished)
     if options.workers == 1 or len(left) < 2:
         for job in left:
             _render_group(parts, folder, notes, options, job)
