@@ -11,7 +11,6 @@ from torch import Tensor
 
 from unpg.data.synthetic.parameters import Columns, PerPixel
 from unpg.data.synthetic.raster import rasterize
-from unpg.data.synthetic.surface import step
 
 __all__ = ["cast", "lit"]
 
@@ -70,8 +69,8 @@ def lit(p: PerPixel, maps: Tensor, picture: Tensor, places: list[Tensor], facing
     open_ = []
     for offset in (0, 1, _SIDE, _SIDE + 1):
         # Not at once dark: a fifth of a centimeter behind is half in shadow, more where the light grazes.
-        behind = (flat.index_select(0, corner + offset) - depth) * soft
-        open_.append(step(1.0, 0.0, behind))
+        behind = flat.index_select(0, corner + offset).sub_(depth).mul_(soft)
+        open_.append(behind.neg_().add_(1.0).clamp_(0.0, 1.0))
     high = open_[0] + right_share * (open_[1] - open_[0])
     low = open_[2] + right_share * (open_[3] - open_[2])
     return high + low_share * (low - high)
