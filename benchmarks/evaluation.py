@@ -21,7 +21,7 @@ from losses import machine
 from unpg.evaluate.allpairs import all_pairs
 from unpg.evaluate.curves import Roc
 from unpg.evaluate.identification import with_distractors
-from unpg.evaluate.templates import pool, template_scores
+from unpg.evaluate.templates import pool, roc_of_cosines, template_scores
 
 D = 512
 
@@ -62,18 +62,33 @@ def field_scores(ids: np.ndarray, pooled: np.ndarray, first: np.ndarray, second:
 
 
 def ijbc(scale: float) -> dict:
-    """469,375 images, 23,124 templates, 15,658,489 pairs of them."""
+    """469,375 images, 23,124 templates; 15,658,489 pairs of 3,531 gallery templates with the others, as IJB-C's are."""
+    return templates_and_pairs(scale, bipartite=True)
+
+
+def random_pairs(scale: float) -> dict:
+    """The same with pairs of any two templates: nine times as many products for each pair that is wanted."""
+    return templates_and_pairs(scale, bipartite=False)
+
+
+def templates_and_pairs(scale: float, *, bipartite: bool) -> dict:
     n, t, p = (max(1000, round(v * scale)) for v in (469_375, 23_124, 15_658_489))
     rng = np.random.default_rng(0)
     x = features(n)
     templates = np.sort(np.concatenate([np.arange(t), rng.integers(0, t, n - t)])) if n > t else np.arange(n)
     media = rng.integers(0, max(1, n // 3), n)
-    first, second = rng.integers(0, t, p), rng.integers(0, t, p)
+    gallery = t * 3_531 // 23_124
+    first = rng.integers(0, gallery if bipartite else t, p)
+    second = rng.integers(gallery if bipartite else 0, t, p)
     same = rng.random(p) < 0.00125
 
-    def ours() -> Roc:
-        pooled = pool(x, templates, media)
-        return Roc.from_scores(template_scores(pooled, first, second), same)
+    parts = {"pooling": 0.0, "scores": 0.0, "curve": 0.0}
+
+    def ours() -> list[float | None]:
+        parts["pooling"], pooled = timed(lambda: pool(x, templates, media))
+        parts["scores"], scores = timed(lambda: template_scores(pooled, first, second))
+        parts["curve"], roc = timed(lambda: roc_of_cosines(scores, same)[0])
+        return [roc.tar_at_far(f).value for f in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)]
 
     def field() -> np.ndarray:
         from sklearn.metrics import roc_curve
@@ -81,16 +96,19 @@ def ijbc(scale: float) -> dict:
         scores = field_scores(*field_pooling(x, templates, media), first, second)
         return roc_curve(same, scores)[0]
 
-    own, roc = timed(ours)
-    targets = [roc.tar_at_far(f).value for f in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)]
-    mine = peak()
+    # Ours before and after theirs: a machine that grows busy in between is seen.
+    own, tars = timed(ours)
+    mine, shares = peak(), dict(parts)
     theirs, _ = timed(field)
+    again, _ = timed(ours)
     return {
         "seconds": own,
+        "seconds_again": again,
+        **{f"{name}_seconds": share for name, share in shares.items()},
         "field_seconds": theirs,
-        "times_faster": theirs / own,
+        "times_faster": theirs / max(own, again),
         "peak_gib": mine,
-        "tars": len(targets),
+        "tars": len(tars),
     }
 
 
@@ -148,6 +166,7 @@ def peak() -> float:
 
 QUESTIONS = {
     "ijbc": (ijbc, "pooling and all TARs within 6 GB, >= 10 times faster than the field's loop"),
+    "random pairs": (random_pairs, "as ijbc; harder than the set"),
     "megaface": (megaface, "<= 1.3 times the bare product"),
     "all pairs": (everything, "<= 1.5 times the bare product"),
     "roc": (curve, "<= 1 time scikit-learn"),

@@ -14,11 +14,14 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 
-from unpg.errors import ConfigError, UnpgError, did_you_mean
+from unpg.errors import ConfigError, UnpgError, did_you_mean, shown
 
-__all__ = ["from_dict", "read_yaml", "to_dict", "write_yaml"]
+__all__ = ["from_dict", "from_yaml", "parse_yaml", "read_yaml", "to_dict", "write_yaml"]
 
 T = TypeVar("T")
+
+_MOST_NODES = 100_000
+"""Values in a YAML file, aliases written out; a resolved run has some hundreds."""
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any], *, path: str = "") -> T:
@@ -79,7 +82,7 @@ def _fit(hint: Any, value: Any, path: str, faults: list[str]) -> Any:
     if origin is Literal:
         if value in arguments and not isinstance(value, bool):
             return value
-        faults.append(f"{path} must be one of {', '.join(map(str, arguments))}; got {value!r}.")
+        faults.append(f"{path} must be one of {', '.join(map(str, arguments))}; got {shown(value)}.")
         return None
     if origin is tuple and isinstance(value, list | tuple):
         if len(arguments) == 2 and arguments[1] is Ellipsis:
@@ -97,7 +100,7 @@ def _fit(hint: Any, value: Any, path: str, faults: list[str]) -> Any:
         return value
     if hint is type(None) and value is None:
         return None
-    faults.append(f"{path} must be {_say(hint)}, got {value!r}.")
+    faults.append(f"{path} must be {_say(hint)}, got {shown(value)}.")
     return None
 
 
@@ -115,7 +118,7 @@ def _fit_union(options: tuple[Any, ...], value: Any, path: str, faults: list[str
     if len(solid) == 1:
         faults += tried
     else:
-        faults.append(f"{path} must be {' or '.join(map(_say, options))}; got {value!r}.")
+        faults.append(f"{path} must be {' or '.join(map(_say, options))}; got {shown(value)}.")
     return None
 
 
@@ -145,7 +148,27 @@ def to_dict(config: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as text; people mean the number."""
+    """YAML 1.1 reads 1e-3 as text; people mean the number. And an alias may not make a small file a large value."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and _spelled_out(node, {}) > _MOST_NODES:
+            raise yaml.YAMLError(f"its aliases stand for more than {_MOST_NODES:,} values")
+        return node
+
+
+def _spelled_out(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node is when each alias is written out."""
+    if id(node) in known:
+        if not known[id(node)]:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: an alias stands for a value that holds it")
+        return known[id(node)]
+    known[id(node)] = 0  # while it is being counted
+    below = node.value if isinstance(node, yaml.SequenceNode) else []
+    if isinstance(node, yaml.MappingNode):
+        below = [part for pair in node.value for part in pair]
+    known[id(node)] = 1 + sum(_spelled_out(part, known) for part in below)
+    return known[id(node)]
 
 
 _Loader.add_implicit_resolver(
@@ -162,16 +185,48 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: The file is missing, is not YAML (line and column are named), or holds no mapping.
     """
     try:
-        found = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """The mapping that ``text`` says; ``where`` names it in messages.
+
+    Raises:
+        ConfigError: It is not YAML (line and column are named), is nested too deeply, has aliases that make it far
+            larger than it is, or holds no mapping.
+    """
+    try:
+        found = yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise ConfigError(f"{where} cannot be read as YAML: it is nested too deeply.") from None
+    # A tag or form that promises a number or date and holds another thing raises nearly anything.
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise ConfigError(f"{where} cannot be read as YAML: {str(error)[:1000] or type(error).__name__}") from None
     if not isinstance(found, dict):
-        raise ConfigError(f"{path} must hold settings as `name: value`, got {type(found).__name__}.")
+        raise ConfigError(f"{where} must hold settings as `name: value`, got {type(found).__name__}.")
     return found
 
 
+def from_yaml(kind: type[T], path: Path) -> T:
+    """The dataclass ``kind`` from the YAML file ``path``.
+
+    Raises:
+        ConfigError: As :func:`read_yaml` and :func:`from_dict`; names the file.
+    """
+    values = read_yaml(path)
+    try:
+        return from_dict(kind, values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
 def write_yaml(path: Path, config: Any) -> None:
-    """Write a configuration so that :func:`read_yaml` and :func:`from_dict` give it back."""
-    path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    """Write a configuration so that :func:`read_yaml` and :func:`from_dict` give it back; whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    partial.replace(path)

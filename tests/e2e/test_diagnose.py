@@ -98,12 +98,12 @@ def test_the_noise_of_a_rendered_training_set_is_known(tmp_path, capsys):
 
 def test_class_weights_are_those_of_the_checkpoint(runs):
     setup = open_trained(runs / "base", device="cpu")
-    state = load_checkpoint(latest_checkpoint(runs / "base"))
-    weights = [v for k, v in state["loss"].items() if k.endswith("weight")]
+    state = load_checkpoint(latest_checkpoint(runs / "base")).tensors
+    weights = [v for k, v in state.items() if k.startswith("loss/") and k.endswith("weight")]
     assert torch.equal(setup.loss.pairs.head.weight.cpu(), weights[0])
     assert not setup.model.backbone.training
     for name, tensor in setup.model.backbone.state_dict().items():
-        assert torch.equal(tensor, state["backbone"][name]), name
+        assert torch.equal(tensor, state[f"backbone/{name}"]), name
 
 
 def test_planted_noise(runs, tmp_path, capsys):

@@ -5,12 +5,12 @@ Axes: b images, h x w pixels, c channels of a feature map, d embedding size.
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from unpg.errors import ConfigError, ShapeError
+from unpg.errors import ConfigError, ShapeError, shown
 from unpg.registry import Registry
 
 __all__ = ["BACKBONES", "Backbone", "create_backbone", "positive_int"]
@@ -31,7 +31,12 @@ class Backbone(nn.Module):
 
     Raises:
         ConfigError: A size that is not a positive whole number.
+
+    Attributes:
+        block_types: Layers that make up most of the network, each of one input and one output.
     """
+
+    block_types: ClassVar[tuple[type[nn.Module], ...]] = ()
 
     def __init__(self, dim: int, input_size: Sequence[int]) -> None:
         super().__init__()
@@ -70,6 +75,10 @@ class Backbone(nn.Module):
             return self.project(maps.to(next(self.parameters()).dtype))
 
 
+_MOST, _MOST_BLOCKS = 1 << 20, 1000
+"""Bounds of sizes: a file or recipe that says more is mistaken, and would take hours or all memory to be found so."""
+
+
 def create_backbone(kind: str, *, dim: int = 512, input_size: Sequence[int] = (112, 112), **settings: Any) -> Backbone:
     """Build the backbone that is registered as ``kind``, freshly initialized from torch's global generator.
 
@@ -88,5 +97,8 @@ def create_backbone(kind: str, *, dim: int = 512, input_size: Sequence[int] = (1
 def positive_int(name: str, value: object) -> int:
     """``value`` if it is a whole number above zero, else a :class:`ConfigError` that names the setting."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"backbone.{name} must be made of whole numbers above 0, got {value!r}.")
+        raise ConfigError(f"backbone.{name} must be made of whole numbers above 0, got {shown(value)}.")
+    most = _MOST_BLOCKS if name == "blocks" else _MOST
+    if value > most:
+        raise ConfigError(f"backbone.{name} must be made of whole numbers of at most {most:,}, got {shown(value)}.")
     return value

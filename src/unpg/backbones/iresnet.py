@@ -7,7 +7,7 @@ dict are those of insightface's ``arcface_torch`` and of the UNPG authors, so th
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -94,6 +94,8 @@ class IResNet(Backbone):
     Raises:
         ConfigError: A setting out of range.
     """
+
+    block_types: ClassVar[tuple[type[nn.Module], ...]] = (IResNetBlock,)
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ Names in the state dict are Xiaoccer's; ``unpg.export`` renames insightface's.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -108,6 +109,8 @@ class MobileFaceNet(Backbone):
     Raises:
         ConfigError: A setting out of range.
     """
+
+    block_types: ClassVar[tuple[type[nn.Module], ...]] = (Bottleneck,)
 
     def __init__(
         self,

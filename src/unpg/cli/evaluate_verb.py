@@ -16,7 +16,7 @@ from rich.progress import Progress
 from unpg.cli.model_option import open_model, presets
 from unpg.cli.result_table import BEST_THRESHOLD, show_results
 from unpg.data import ImageSet
-from unpg.embed import FLIPS, Model, SharedEmbeddings, default_cache
+from unpg.embed import FLIPS, Model, SharedEmbeddings, default_cache, weights_digest
 from unpg.embed.memory import keep_freed_memory
 from unpg.errors import ConfigError, DataError, did_you_mean
 from unpg.evaluate import (
@@ -41,6 +41,7 @@ from unpg.evaluate import (
     TemplateResult,
     ThresholdRule,
     chosen_threshold,
+    judge_megaface_features,
     open_benchmark,
     parse_threshold_rule,
     save_results,
@@ -48,6 +49,7 @@ from unpg.evaluate import (
 from unpg.evaluate.layouts import layout_text, set_of
 from unpg.evaluate.transfer import THRESHOLD_RULES
 from unpg.evaluate.verification import FOLD_RULES
+from unpg.train.summary import environment
 
 __all__ = ["run"]
 
@@ -64,6 +66,11 @@ def run(arguments: Sequence[str]) -> None:
     if found.list or found.layout:
         _tell(found, console)
         return
+    if found.features and found.benchmark and found.model is None:
+        _judge_features(found, console)
+        return
+    if found.features:
+        raise ConfigError("--features takes the place of a model; give one of them, and --benchmark megaface.")
     if found.model is None or not found.benchmark:
         raise ConfigError("unpg evaluate needs a model and --benchmark; --list shows the benchmarks.")
     settings = None
@@ -95,7 +102,16 @@ def run(arguments: Sequence[str]) -> None:
         for label, results in rows.items():
             folder = Path(found.out) if label == name else Path(found.out) / label
             flipped = label == name or label in MODEL_BASELINES
-            save_results(folder, results, model=label, flip=found.flip if flipped else "none")
+            own = {"weights_digest": weights_digest(model.backbone)} if label == name else {}
+            save_results(
+                folder,
+                results,
+                model=label,
+                flip=found.flip if flipped else "none",
+                versions=environment(),
+                data_digests={benchmark.name: benchmark.images.digest() for benchmark in benchmarks},
+                **own,
+            )
         console.print(f"Wrote {found.out}")
 
 
@@ -107,6 +123,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="say what each benchmark is, and stop")
     parser.add_argument("--layout", metavar="SET", help="show where a set is expected and where one gets it, and stop")
     parser.add_argument("--data", help="data root (default: $UNPG_DATA, else ../shared/data)")
+    parser.add_argument(
+        "--features",
+        nargs=3,
+        metavar=("FACESCRUB", "MEGAFACE", "ENDING"),
+        help="instead of a model: folders of the MegaFace devkit's feature files and the ending of their names, as "
+        "_r100.bin; for megaface and megaface-refined",
+    )
     parser.add_argument("--flip", choices=FLIPS, default="none", help="fusion with the mirror image (default: none)")
     parser.add_argument(
         "--pooling",
@@ -166,12 +189,25 @@ def _parser() -> argparse.ArgumentParser:
 def _tell(found: argparse.Namespace, console: Console) -> None:
     if found.list:
         for name in BENCHMARKS:
-            console.print(f"{name:16} {(inspect.getdoc(BENCHMARKS[name]) or '').splitlines()[0]}", highlight=False)
+            console.print(
+                f"{name:16} {(inspect.getdoc(BENCHMARKS[name]) or '').splitlines()[0]}", highlight=False, soft_wrap=True
+            )
     if found.layout:
         set_name = set_of(found.layout)
         if set_name is None:
             raise DataError(f"No set is called {found.layout!r}.{did_you_mean(found.layout, LAYOUTS)}")
-        console.print(layout_text(set_name), highlight=False, markup=False)
+        console.print(layout_text(set_name), highlight=False, markup=False, soft_wrap=True)
+
+
+def _judge_features(found: argparse.Namespace, console: Console) -> None:
+    label = found.name or "features"
+    facescrub, megaface, ending = found.features
+    results = [judge_megaface_features(name, facescrub, megaface, ending, found.data) for name in found.benchmark]
+    for result in results:
+        show_results({label: result}, found.folds, console)
+    if found.out:
+        save_results(found.out, results, model=label)
+        console.print(f"Wrote {found.out}")
 
 
 def _baselines(named: list[str] | None) -> list[str]:

@@ -21,7 +21,11 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb; the exit status: 0, or 2 for an error of use."""
+    """Run a verb; the exit status.
+
+    0, or 2 for an error that a message explains; 130 or 143 (128 and the signal's number) for a run that SIGINT or
+    SIGTERM has ended. 1 is left to faults of the program.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
@@ -38,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         importlib.import_module(f"unpg.cli.{verb}_verb").run(rest)
     except UnpgError as error:
         print(f"unpg {verb}: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         print(f"\nunpg {verb}: interrupted.", file=sys.stderr)
         return 130

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from unpg.evaluate import Result
@@ -63,9 +64,10 @@ def _tables(rows: Mapping[str, Mapping[str, _Row]], console: Console) -> Iterato
         return made
 
     left = list(rows)
+    wide = console.options.update(max_width=10_000)
     while left:
         count = len(left)
-        while count > 1 and console.measure(table(left[:count])).maximum > console.width:
+        while count > 1 and Measurement.get(console, wide, table(left[:count])).maximum > console.width:
             count -= 1
         yield table(left[:count])
         left = left[count:]
@@ -73,8 +75,8 @@ def _tables(rows: Mapping[str, Mapping[str, _Row]], console: Console) -> Iterato
 
 def _counts(found: Mapping[str, Any]) -> str:
     if found["protocol"] == "identification":
-        said = f"{found['probes']:,} searches in {found['galleries']} galleries of up to {found['subjects']:,} subjects"
-        said = said.replace("in 1 galleries of up to", "in one gallery of")
+        several = f"{found['galleries']} galleries of up to" if found["galleries"] > 1 else "one gallery of"
+        said = f"{found['probes']:,} searches in {several} {found['subjects']:,} subjects"
         said += f", {found['mated']:,} of them mated"
         return said + (f"; {found['distractors']:,} distractors" if found["distractors"] else "")
     said = f"{found['genuine']:,} genuine, {found['impostor']:,} impostor pairs"
@@ -109,12 +111,21 @@ def _rows(found: Mapping[str, Any], folds: str) -> Iterator[_Row]:
             yield _Row(label, point["value"], intervals.get(name), point["reliable"])
     for name, value in found["metrics"].items():
         if name.endswith("(mean - std)"):
-            yield _Row(name, value, None)
+            yield _Row(_in_words(name), value, None)
     at = found.get("at_threshold")
     if at is not None:
         for name in ("fmr", "fnmr", "accuracy"):
             said = name.upper() if name != "accuracy" else name
             yield _Row(f"{said} at the threshold of {at['chosen']}", at[name], at["intervals"].get(name))
+
+
+def _in_words(metric: str) -> str:
+    """``tpir@fpir=1e-2 (mean - std)`` as the rows of its mean are called."""
+    name, _, value = metric.removesuffix(" (mean - std)").partition("=")
+    if "@" not in name:
+        return f"{name} {value}, mean - std"
+    kind, _, bound = name.upper().partition("@")
+    return f"{kind} at {bound} {float(value):g}, mean - std"
 
 
 def _group_rows(found: Mapping[str, Any], intervals: Mapping[str, Any]) -> Iterator[_Row]:
@@ -138,10 +149,11 @@ def _cell(row: _Row | None) -> str:
         return "refused"
     if not row.percent:
         return f"{row.value:.2f} times"
-    said = f"{100 * row.value:.2f}{row.extra}{'' if row.reliable else ' *'}"
+    digits = 2 if row.value >= 1e-3 or not row.value else 4  # false matches may be few
+    said = f"{100 * row.value:.{digits}f}{row.extra}{'' if row.reliable else ' *'}"
     if row.interval is None or row.interval["low"] is None:
         return said
-    return f"{said} [{100 * row.interval['low']:.2f}, {100 * row.interval['high']:.2f}]"
+    return f"{said} [{100 * row.interval['low']:.{digits}f}, {100 * row.interval['high']:.{digits}f}]"
 
 
 def _notes(found: Mapping[str, Any], folds: str) -> Iterator[str]:

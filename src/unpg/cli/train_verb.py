@@ -1,5 +1,6 @@
 """``unpg train --config recipe.yaml --out runs/name --optim.lr 0.2``."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,15 +8,17 @@ from jsonargparse import ActionConfigFile, ArgumentParser
 from rich.console import Console
 
 from unpg.config import from_dict
+from unpg.distributed import World
 from unpg.train import TrainConfig, train
+from unpg.train.setup import device_of
 
 __all__ = ["parse", "run"]
 
-_OURS = ("config", "out", "resume")
+_OURS = ("config", "out", "resume", "resume_from", "fine_tune_from")
 
 
-def parse(arguments: Sequence[str]) -> tuple[TrainConfig, Path, bool]:
-    """The configuration, the run folder, and whether to resume."""
+def parse(arguments: Sequence[str]) -> tuple[TrainConfig, Path, bool, Path | None]:
+    """The configuration, the run folder, whether to resume, and from which checkpoint if not from the newest."""
     parser = ArgumentParser(
         prog="unpg train",
         description="Train a face embedding. Every setting can stand in the YAML file and be overridden here; groups "
@@ -24,6 +27,20 @@ def parse(arguments: Sequence[str]) -> tuple[TrainConfig, Path, bool]:
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file of settings; several are merged in order")
     parser.add_argument("--out", type=str, default=None, help="run folder (default: runs/<name of the last --config>)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the run folder")
+    parser.add_argument(
+        "--resume-from",
+        type=str,
+        default=None,
+        metavar="CHECKPOINT",
+        help="go on from this checkpoint of the run folder; newer ones are set aside",
+    )
+    parser.add_argument(
+        "--fine-tune-from",
+        type=str,
+        default=None,
+        metavar="CHECKPOINT",
+        help="begin a new run from this checkpoint or run folder (--init.checkpoint), possibly with other people",
+    )
     parser.add_class_arguments(TrainConfig)
     found = parser.parse_args(list(arguments))
     files = found.config or []
@@ -31,10 +48,16 @@ def parse(arguments: Sequence[str]) -> tuple[TrainConfig, Path, bool]:
         parser.error("give --config, or --out and the settings one by one")
     out = Path(found.out) if found.out else Path("runs") / Path(str(files[-1])).stem
     values = {name: value for name, value in found.as_dict().items() if name not in _OURS}
-    return from_dict(TrainConfig, values), out, bool(found.resume)
+    if found.fine_tune_from is not None:
+        values["init"] = {**(values.get("init") or {}), "checkpoint": found.fine_tune_from}
+    resume_from = None if found.resume_from is None else Path(found.resume_from)
+    return from_dict(TrainConfig, values), out, bool(found.resume) or resume_from is not None, resume_from
 
 
 def run(arguments: Sequence[str]) -> None:
     """Parse and train."""
-    config, out, resume = parse(arguments)
-    train(config, out, resume=resume, console=Console())
+    config, out, resume, resume_from = parse(arguments)
+    # A run that torchrun starts again, after one of its processes died, goes on from its newest checkpoint.
+    again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0 and (out / "config.yaml").exists()
+    with World.joined(device=device_of(config.device).type, timeout=config.timeout) as world:
+        train(config, out, resume=resume or again, resume_from=resume_from, console=Console(), world=world)

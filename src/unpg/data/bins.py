@@ -13,6 +13,7 @@ import io
 import math
 import os
 import pickle
+import pickletools
 import secrets
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from unpg.data.decode import decode, require_size
 from unpg.data.image_set import set_digest
 from unpg.data.pairs import even_folds
-from unpg.errors import DataError
+from unpg.errors import DataError, shown
 
 __all__ = ["BinImages", "BinPairs", "image_file", "parse_pickle", "read_bin", "write_bin"]
 
@@ -139,6 +140,7 @@ def parse_pickle(data: bytes, name: str) -> Any:
         DataError: It asks for anything else, or is broken.
     """
     try:
+        _check_operations(data)
         # Texts of Python 2 are bytes; those of Python 3 are marked as such in the pickle and stay what they are.
         return _Unpickler(io.BytesIO(data), encoding="bytes").load()
     except _RefusedError as error:
@@ -148,7 +150,7 @@ def parse_pickle(data: bytes, name: str) -> Any:
         ) from error
     # An unpickler raises nearly anything on broken bytes.
     except Exception as error:
-        raise DataError(f"{name} is no sound pickle of {len(data)} bytes: {error!r}. Fetch it again.") from error
+        raise DataError(f"{name} is no sound pickle of {len(data)} bytes: {shown(error)}. Fetch it again.") from error
 
 
 def write_bin(path: str | PathLike[str], images: Sequence[bytes], same: Sequence[bool]) -> None:
@@ -178,6 +180,27 @@ def write_bin(path: str | PathLike[str], images: Sequence[bytes], same: Sequence
 
 class _RefusedError(Exception):
     """Something that a verification set does not need."""
+
+
+def _check_operations(data: bytes) -> None:
+    """Walk through a pickle without running it.
+
+    A pickle declares lengths, and places in a table that the unpickler makes as large as they say: 2**31 in five bytes.
+    The walk compares both with the pickle. Sets and dictionaries hash what they hold, and a tuple of tuples can take
+    ages to hash; nothing here needs one.
+
+    Raises:
+        _RefusedError: An operation that a set of faces does not need.
+        ValueError: It is cut off, or a number is larger than the pickle has reason for.
+    """
+    for count, (operation, argument, place) in enumerate(pickletools.genops(data)):
+        name, number = operation.name, argument if isinstance(argument, int) else 0
+        if name in _HASHING:
+            raise _RefusedError("a set or dictionary")
+        if name in ("PUT", "BINPUT", "LONG_BINPUT") and number > count:  # picklers number from 0 on
+            raise ValueError(f"byte {place}: place {number} in a table of {count} values at most")
+        if name == "FRAME" and number > len(data) - (place or 0):
+            raise ValueError(f"byte {place}: a frame of {number} bytes")
 
 
 class _Made:
@@ -236,7 +259,7 @@ class _Array:
         if not isinstance(dtype, _Type) or not isinstance(raw, bytes | bytearray) or not isinstance(shape, tuple):
             raise DataError("An array in the pickle is not of plain numbers.")
         if not all(isinstance(side, int) and side >= 0 for side in shape):
-            raise DataError(f"An array in the pickle has the shape {shape!r}.")
+            raise DataError(f"An array in the pickle has the shape {shown(shape)}.")
         kind = dtype.numpy()
         if math.prod(shape) * kind.itemsize != len(raw):
             raise DataError(f"An array in the pickle of shape {shape} and type {kind} has {len(raw)} bytes.")
@@ -271,6 +294,8 @@ def _reconstruct(kind: Any, *_: Any) -> _Array:
         raise _RefusedError("an array of another class")
     return _Array()
 
+
+_HASHING = frozenset({"DICT", "SETITEM", "SETITEMS", "EMPTY_SET", "ADDITEMS", "FROZENSET"})
 
 _ALLOWED: dict[str, Any] = {
     "numpy.ndarray": "numpy.ndarray",
@@ -315,13 +340,13 @@ def image_file(image: Any, name: str) -> bytes:
 def _answer(same: Any, name: str) -> bool:
     if isinstance(same, bool | int | np.bool_ | np.integer) and same in (0, 1):
         return bool(same)
-    raise DataError(f"{name} is {same!r:.80}; expected True or False.")
+    raise DataError(f"{name} is {shown(same, 80)}; expected True or False.")
 
 
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("latin1")
-    return value if isinstance(value, str) else repr(value)
+    return value if isinstance(value, str) else shown(value)
 
 
 def _said(value: Any) -> str:

@@ -1,7 +1,13 @@
 """Decode every image of a set and list what is wrong with it."""
 
+import csv
 import hashlib
-from collections.abc import Callable
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
 from typing import NamedTuple
 
 from unpg.data.content import content
@@ -9,7 +15,7 @@ from unpg.data.decode import decode
 from unpg.data.image_set import ImageSet
 from unpg.errors import DataError
 
-__all__ = ["Finding", "check_set"]
+__all__ = ["Finding", "check_set", "write_findings"]
 
 
 class Finding(NamedTuple):
@@ -60,3 +66,26 @@ def check_set(image_set: ImageSet, progress: Callable[[int, int], None] | None =
             same = "the same identity" if image_set.labels[earlier] == image_set.labels[i] else f"identity {who!r}"
             found.append(Finding("duplicate", name, f"same bytes as {image_set.name(earlier)}, of {same}"))
     return found
+
+
+def write_findings(path: str | PathLike[str], findings: Sequence[Finding]) -> None:
+    """Write a CSV file with the columns kind, image and detail; an older file is replaced in one step.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    file = Path(path)
+    part = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # A name that is no UTF-8 is carried over byte for byte.
+        with open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as opened:
+            table = csv.writer(opened, lineterminator="\n")
+            table.writerow(["kind", "image", "detail"])
+            table.writerows(findings)
+        os.replace(part, file)
+    except OSError as error:
+        raise DataError(f"{file} cannot be written: {error.strerror or error}.") from error
+    finally:
+        with suppress(OSError):
+            part.unlink()

@@ -6,6 +6,7 @@ rotation flag is set it is ignored: aligned crops stand upright, and silent turn
 """
 
 import io
+import os
 import warnings
 from collections.abc import Callable
 from os import PathLike
@@ -22,7 +23,7 @@ try:
 except ImportError:  # pure Python installs and some GPU images lack it
     simplejpeg = None
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "decode", "first_size", "require_size"]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "decode", "decode_sized", "file_content", "first_size", "require_size"]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 """Endings of file names, lower case, that count as images in a folder."""
@@ -32,6 +33,7 @@ MAX_PIXELS = 64_000_000
 
 # No format that starts a program or reads further files (EPS, PDF, ...).
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")
+_COLORS = ("YCbCr", "RGB", "Gray")  # of JPEG files that simplejpeg decodes
 # A file cannot sensibly be larger than its own decoded pixels and some metadata.
 _MAX_BYTES = 4 * MAX_PIXELS
 # Modes that Pillow turns to RGB without inventing a range: 16- and 32-bit ones would be clipped at 255.
@@ -61,7 +63,7 @@ def decode(
         data, name = source, name or "<bytes>"
     else:
         name = name or str(source)
-        data = _content(source, name)
+        data = file_content(source, name)
     if not data:
         raise DataError(f"{name} is empty (0 bytes). Restore or remove it.")
     if simplejpeg is not None and data.startswith(b"\xff\xd8\xff"):
@@ -106,12 +108,62 @@ def first_size(
     raise DataError(f"{source}: none of the {n} images can be read. The first: {first}")
 
 
-def _content(path: str | PathLike[str], name: str) -> bytes:
+def decode_sized(
+    data: bytes, size: tuple[int, int], name: Callable[[], str], like: str, out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """:func:`decode` and :func:`require_size` in one; for the many sound JPEG files of a set nothing else is done.
+
+    Args:
+        data: The content of an image file.
+        size: (height, width) that the set has.
+        name: Says what the image is called, if there is something to say.
+        like: Name of the image that has given the size.
+        out: (h, w, 3) where the image goes, without gaps; the result is then ``out``. After an error it holds anything.
+
+    Raises:
+        DataError: As :func:`decode`.
+        SizeError: As :func:`require_size`.
+    """
+    if simplejpeg is not None and data.startswith(b"\xff\xd8\xff"):
+        try:
+            height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
+            if (height, width) == size and colors in _COLORS:
+                if out is not None:
+                    simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=out)
+                    return out
+                image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB")
+                return image
+        except (ValueError, RuntimeError):
+            pass  # Pillow has the last word
+    called = name()
+    image = require_size(decode(data, name=called), size, called, like)
+    if out is None:
+        return image
+    out[:] = image
+    return out
+
+
+def file_content(path: str | PathLike[str], name: str) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        DataError: It cannot be read, or is larger than any image is. Begins with ``name``.
+    """
     try:
-        with open(path, "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+        # By the system's own calls, and by its size: a file object costs a tenth of what decoding does, and a buffer of
+        # the largest size that is allowed more than all of it.
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+        try:
+            size = os.fstat(file).st_size
+            data = os.read(file, min(size, _MAX_BYTES) + 1)
+            while len(data) != size and len(data) <= _MAX_BYTES and (more := os.read(file, 1 << 20)):
+                data += more
+        finally:
+            os.close(file)
     except OSError as error:
         raise DataError(f"{name} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:  # a path from a list with a zero byte or half a character in it
+        raise DataError(f"{name!r} is no path: {error}.") from error
     if len(data) > _MAX_BYTES:
         raise DataError(f"{name} has more than {_MAX_BYTES:,} bytes; that is no face crop. Remove it.")
     return data
@@ -122,7 +174,7 @@ def _decode_jpeg(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8] |
     try:
         height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
         _require_pixels(height, width, name, max_pixels)
-        if colors not in ("YCbCr", "RGB", "Gray"):
+        if colors not in _COLORS:
             return None  # four inks: which of the two inversions holds stands in a marker that Pillow reads
         image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB")
     except DataError:
@@ -151,6 +203,10 @@ def _decode_any(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
     except UnidentifiedImageError as error:
         kinds = ", ".join(_FORMATS)
         raise DataError(f"{name} is not an image of a known kind ({kinds}); it starts with {data[:8]!r}.") from error
+    except Image.DecompressionBombError as error:  # Pillow looks at the head before we can
+        raise DataError(
+            f"{name} would have too many pixels, more than the {max_pixels:,} allowed: {error} Shrink or remove it."
+        ) from error
     # Pillow's decoders raise nearly anything on hostile bytes; all of it means that the file is broken.
     except Exception as error:
         raise DataError(f"{name} is broken: {error}. Restore or remove it.") from error

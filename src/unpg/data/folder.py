@@ -1,9 +1,12 @@
 """A folder per identity: ``<root>/<identity>/**/<image>``, as the field keeps its cleaned sets.
 
-Whatever lies deeper counts under the identity, so ``001/frontal/01.jpg`` is an image of ``001``. Several
+Whatever lies deeper counts under the identity, so ``001/frontal/01.jpg`` is an image of ``001``. A file
+``<root>/identities.json``, an object from folder to name, names those whose folder cannot be called so. Several
 roots can be joined; people of different roots are different people, even if their folders are namesakes.
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +17,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unpg.data.decode import SUFFIXES, decode, first_size, require_size
+from unpg.data.decode import SUFFIXES, decode, decode_sized, file_content, first_size
 from unpg.data.exclude import read_identity_list
 from unpg.data.image_set import set_digest
+from unpg.data.names_file import NAMES_FILE, read_folder_names
 from unpg.errors import ConfigError, DataError, did_you_mean
 
 __all__ = ["FolderSet", "Skipped", "file_size"]
@@ -79,10 +83,13 @@ class FolderSet:
         self._roots = _named(roots)
         least = _least(self._roots, min_images)
         self.skipped: list[Skipped] = []
+        self._renamed: list[dict[str, str]] = []
         found = {root.name: self._scan(root) for root in self._roots}
         self.skipped.sort()
         removed, self.not_found = _exclusions(self._roots, found, exclude, allow_missing)
 
+        # To build a Path for each reading takes longer than to open the file.
+        self._prefixes = [str(root.path / "x")[:-1] for root in self._roots]
         joined = len(self._roots) > 1
         self.identities: list[str] = []
         self.excluded: list[str] = []
@@ -113,7 +120,11 @@ class FolderSet:
     def name(self, i: int) -> str:
         """The path of image ``i``."""
         r, file = self._files[i]
-        return str(self._roots[r].path / file)
+        return self._prefixes[r] + (file if os.sep == "/" else file.replace("/", os.sep))
+
+    def inside(self, i: int) -> str:
+        """The path of image ``i`` in its identity's folder, with forward slashes."""
+        return self._files[i][1].partition("/")[2]
 
     def read(self, i: int) -> NDArray[np.uint8]:
         """Image ``i``, (h, w, 3) uint8 RGB.
@@ -123,7 +134,12 @@ class FolderSet:
             SizeError: It is not of the size of the set's first image.
         """
         path = self.name(i)
-        return require_size(decode(path), self.image_size, path, self._like)
+        return decode_sized(file_content(path, path), self.image_size, lambda: path, self._like)
+
+    def read_into(self, i: int, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Image ``i`` in ``out`` (h, w, 3), which is returned. Raises as :meth:`read`."""
+        path = self.name(i)
+        return decode_sized(file_content(path, path), self.image_size, lambda: path, self._like, out)
 
     def digest(self) -> str:
         """From paths inside the roots, labels and file sizes, not from where the roots lie.
@@ -132,7 +148,10 @@ class FolderSet:
         """
         joined = len(self._roots) > 1
         names = (f"{self._roots[r].name}/{file}" if joined else file for r, file in self._files)
-        return set_digest(names, self.labels, map(file_size, map(self.name, range(len(self)))))
+        listed = set_digest(names, self.labels, map(file_size, map(self.name, range(len(self)))))
+        if not self._renamed:
+            return listed
+        return hashlib.sha256(json.dumps([listed, self._renamed]).encode()).hexdigest()
 
     def summary(self) -> str:
         """One line for logs: what is in, and how much was left out for which reason."""
@@ -155,7 +174,13 @@ class FolderSet:
                 f"The image root {root.given} {state}. Expected <root>/<identity>/<image>, one folder per identity."
             )
         found: dict[str, list[str]] = {}
+        names_file = root.path / NAMES_FILE
+        names = read_folder_names(names_file)
+        if names:
+            self._renamed.append(dict(names))
         for entry in _entries(root.path):
+            if entry.name == NAMES_FILE:
+                continue
             if entry.name.startswith("."):
                 self.skipped.append(Skipped(entry.path, "hidden"))
             elif not entry.is_dir():
@@ -164,10 +189,17 @@ class FolderSet:
                 self.skipped.append(Skipped(entry.path, reason))
             else:
                 files = self._images(Path(entry.path), entry.name, ())
+                name = names.pop(entry.name, entry.name)
+                if name in found:
+                    raise DataError(f"{names_file}: two folders are called {name!r}. Correct or remove the file.")
                 # Across subfolders, too, the order is that of the whole path.
-                found[entry.name] = sorted(files)
+                found[name] = sorted(files)
                 if not files:
                     self.skipped.append(Skipped(entry.path, "no image in this folder"))
+        if names:
+            raise DataError(
+                f"{names_file} names the folder {next(iter(names))!r}, which is not there. Correct or remove the file."
+            )
         return found
 
     def _images(self, folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> list[str]:
@@ -301,5 +333,5 @@ def file_size(path: str) -> int:
     """Bytes of a file, for digests; -1 if it is missing."""
     try:
         return os.stat(path).st_size
-    except OSError:
+    except (OSError, ValueError):
         return -1  # a missing file makes another digest, and an error only when it is read

@@ -161,7 +161,7 @@ class ArraySet:
     def digest(self) -> str:
         """Over names, labels, identities and pixels, since in memory the pixels are at hand."""
         sha = hashlib.sha256(set_digest(map(self.name, range(len(self))), self.labels, [0] * len(self)).encode())
-        sha.update("\0".join(self.identities).encode())
+        sha.update("\0".join(self.identities).encode("utf-8", "surrogateescape"))
         sha.update(repr(self.images.shape).encode())
         sha.update(np.ascontiguousarray(self.images).data)
         return sha.hexdigest()

@@ -1,17 +1,20 @@
-"""What is in an image set: counts, and images per identity as a histogram."""
+"""What is in an image set: counts, images per identity as a histogram, and how long an epoch of it will take."""
 
+import time
 from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 
 from unpg.data.image_set import ImageSet
-from unpg.errors import DataError
+from unpg.errors import ConfigError, DataError
 
 __all__ = ["Info", "inspect_set"]
 
 _SAMPLE = 64  # images decoded for their size
 _BAR = 40  # characters of the longest bar
+_TIMED = 0.3  # seconds of decoding that are timed at least
+_EVEN = 2.0  # difference of two channels' means, of 255, that says nothing
 
 
 class Info(NamedTuple):
@@ -25,6 +28,27 @@ class Info(NamedTuple):
     """Sampled images that cannot be decoded at the set's size."""
     histogram: list[tuple[int, int, int]]
     """(least, most, identities): how many identities have that many images; ranges double."""
+    channels: tuple[float, float, float]
+    """Means of red, green and blue over the sample, 0 to 255."""
+    rate: float
+    """Images that one process of this machine reads and decodes in a second, with the files in memory; 0 if none."""
+    workers: int
+    """Processes that the estimate counts with."""
+
+    def channel_hint(self) -> str:
+        """What the colors say of the order of the channels: faces are redder than blue."""
+        red, green, blue = self.channels
+        means = f"means {red:.0f}, {green:.0f}, {blue:.0f}"
+        if max(self.channels) - min(self.channels) < 0.01 and self.rate:
+            return f"channels are decoded as RGB; all three are equal ({means}): grey"
+        if red - blue > _EVEN:
+            return f"channels are decoded as RGB; red is above blue ({means}), as in photographs of faces"
+        if blue - red > _EVEN:
+            return (
+                f"channels are decoded as RGB; blue is above red ({means}), unlike photographs of faces: the files may "
+                "have been written with red and blue exchanged (BGR). Look at some"
+            )
+        return f"channels are decoded as RGB; red and blue are alike ({means}), which tells nothing of their order"
 
     def text(self) -> str:
         """Lines for the screen."""
@@ -33,9 +57,16 @@ class Info(NamedTuple):
             f"{self.images:,} images of {self.identities:,} identities",
             f"{sizes or 'no readable image'}: height x width in pixels of {sum(self.sizes.values())} images spread "
             f"over the set; {self.unreadable} others could not be read",
-            "channels are decoded as RGB",
-            "images per identity:",
+            self.channel_hint(),
         ]
+        if self.rate:
+            seconds = self.images / self.rate / self.workers
+            many = "1 process" if self.workers == 1 else f"{self.workers} processes"
+            lines.append(
+                f"an epoch takes about {_duration(seconds)} to read and decode in {many}: an estimate from "
+                f"{self.rate:,.0f} images/s of one process, measured on the sample with the files in memory"
+            )
+        lines.append("images per identity:")
         longest = max((count for *_, count in self.histogram), default=1)
         for least, most, count in self.histogram:
             label = str(least) if least == most else f"{least}-{most}"
@@ -43,17 +74,30 @@ class Info(NamedTuple):
         return "\n".join(lines)
 
 
-def inspect_set(image_set: ImageSet) -> Info:
-    """Count; decodes up to 64 images, spread evenly, for their sizes. ``check`` decodes all."""
+def inspect_set(image_set: ImageSet, workers: int = 1) -> Info:
+    """Count; decodes up to 64 images, spread evenly, for sizes, colors and speed. ``check`` decodes all.
+
+    Args:
+        image_set: The set.
+        workers: Processes that the estimated time of an epoch counts with.
+
+    Raises:
+        ConfigError: ``workers`` below 1.
+    """
+    if workers < 1:
+        raise ConfigError(f"workers must be >= 1, got {workers}: the processes that the estimate counts with.")
     sizes: Counter[tuple[int, int]] = Counter()
-    unreadable = 0
+    means, readable = np.zeros(3), []
     n = len(image_set)
-    for i in np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(int)).tolist():
+    sample = np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(int)).tolist()
+    for i in sample:
         try:
-            height, width = image_set.read(i).shape[:2]
-            sizes[height, width] += 1
+            image = image_set.read(i)
         except DataError:
-            unreadable += 1
+            continue
+        sizes[image.shape[0], image.shape[1]] += 1
+        means += image.mean(axis=(0, 1))
+        readable.append(i)
     counts = np.bincount(image_set.labels, minlength=len(image_set.identities))
     histogram, least = [], 1
     while least <= counts.max(initial=0):
@@ -61,4 +105,25 @@ def inspect_set(image_set: ImageSet) -> Info:
         if inside:
             histogram.append((least, 2 * least - 1, inside))
         least *= 2
-    return Info(n, len(image_set.identities), dict(sizes), unreadable, histogram)
+    red, green, blue = (means / max(len(readable), 1)).tolist()
+    rate = _rate(image_set, readable)
+    unreadable = len(sample) - len(readable)
+    return Info(n, len(image_set.identities), dict(sizes), unreadable, histogram, (red, green, blue), rate, workers)
+
+
+def _rate(image_set: ImageSet, readable: list[int]) -> float:
+    """Images read in a second; ``readable`` has been read before, so the disk plays no part."""
+    done, begin = 0, time.perf_counter()
+    while readable and time.perf_counter() - begin < _TIMED:
+        for i in readable:
+            image_set.read(i)
+        done += len(readable)
+    return done / (time.perf_counter() - begin) if done else 0.0
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds:.2f} s" if seconds >= 0.01 else "0.01 s or less"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

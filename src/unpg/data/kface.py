@@ -184,8 +184,8 @@ class KFaceSet:
         """
         try:
             return Path(self.name(i)).read_bytes()
-        except OSError as error:
-            raise DataError(f"{self.name(i)} cannot be read: {error.strerror or error}.") from error
+        except (OSError, ValueError) as error:  # a name from a list need be no path at all
+            raise DataError(f"{self.name(i)} cannot be read: {error}.") from error
 
     def read(self, i: int) -> NDArray[np.uint8]:
         """Image ``i``, (h, w, 3) uint8 RGB.
@@ -238,7 +238,7 @@ def kface_pairs(file: AnyPath, root: AnyPath, *, condition: str | None = None, n
             or none of the images is there.
     """
     views = None if condition is None else _one(condition)
-    found = PairCollector(name or Path(file).stem, str(root))
+    found = PairCollector(name or Path(file).stem, file, root)
     for number, line in enumerate(read_lines(file), start=1):
         if not line.strip():
             continue

@@ -1,6 +1,7 @@
 """Image sets that a text file lists: lines of path and identity, or a table with commas."""
 
 import csv
+import io
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unpg.data.decode import decode, first_size, require_size
+from unpg.data.decode import decode, decode_sized, file_content, first_size
 from unpg.data.folder import file_size
 from unpg.data.image_set import set_digest
 from unpg.errors import DataError, did_you_mean
@@ -59,8 +60,8 @@ class ListedSet:
         """
         try:
             return Path(self.path(i)).read_bytes()
-        except OSError as error:
-            raise DataError(f"{self.path(i)} cannot be read: {error.strerror or error}.") from error
+        except (OSError, ValueError) as error:  # a name from a list need be no path at all
+            raise DataError(f"{self.path(i)} cannot be read: {error}.") from error
 
     def read(self, i: int) -> NDArray[np.uint8]:
         """Image ``i``, (h, w, 3) uint8 RGB.
@@ -69,7 +70,8 @@ class ListedSet:
             DataError: It cannot be read.
             SizeError: It is not of the size of the set's first readable image.
         """
-        return require_size(decode(self.name(i)), self.image_size, self.name(i), self._like)
+        path = self.name(i)
+        return decode_sized(file_content(path, path), self.image_size, lambda: path, self._like)
 
     def digest(self) -> str:
         """From the paths as listed, identities and file sizes."""
@@ -113,7 +115,8 @@ def csv_set(
         DataError: No such column, a line with another number of cells or an empty one (with its number), a path
             is given twice, or nothing is listed.
     """
-    table = csv.reader(_text(file).splitlines())
+    # Split by the reader: a quoted cell may hold line ends, and spaces belong to their cell.
+    table = csv.reader(io.StringIO(_text(file), newline=""))
     header = next(table, [])
     for column in (path_column, identity_column):
         if column not in header:
@@ -127,7 +130,7 @@ def csv_set(
             raise DataError(
                 f"{file}, line {table.line_num}: expected {len(header)} cells with a path and an identity, got {cells}."
             )
-        rows.append((table.line_num, cells[at[0]].strip(), cells[at[1]].strip()))
+        rows.append((table.line_num, cells[at[0]], cells[at[1]]))
     return _listed(file, root, rows)
 
 
@@ -143,6 +146,7 @@ def _listed(file: AnyPath, root: AnyPath | None, rows: list[tuple[int, str, str]
 
 def _text(file: AnyPath) -> str:
     try:
-        return Path(file).read_text(encoding="utf-8-sig")
+        with open(file, encoding="utf-8-sig", newline="") as opened:
+            return opened.read()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The list {file} cannot be read: {error}.") from error

@@ -1,7 +1,8 @@
 """LMDB databases of labeled images, in the layouts that face repositories write. Needs the extra ``interop``.
 
 - A pickle of (image file, label) per record, as the many copies of ``folder2lmdb.py`` write it, with the keys in
-  ``__keys__`` and their number in ``__len__``;
+  ``__keys__`` and their number in ``__len__``; ours has the image's name as a third value, and in ``__identities__``
+  the names of the labels 0, 1, ..., a JSON list;
 - Caffe's ``Datum`` with an encoded image;
 - image files at ``image-000000001`` and labels at ``label-000000001``.
 
@@ -12,7 +13,9 @@ Axes: n images.
 
 import hashlib
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,30 +24,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unpg.data.bins import image_file, parse_pickle
-from unpg.data.decode import decode, first_size, require_size
+from unpg.data.decode import decode, decode_sized, first_size
 from unpg.data.dense_labels import dense_labels
 from unpg.data.image_set import set_digest
-from unpg.errors import ConfigError, DataError
+from unpg.data.index_cache import Index, index_key, load_index, save_index
+from unpg.data.lmdb_pages import check_lmdb_pages
+from unpg.data.names_file import names_for, parse_names
+from unpg.errors import ConfigError, DataError, shown
 
-__all__ = ["LmdbSet"]
+__all__ = ["NAMES_KEY", "LmdbSet", "require_pages"]
 
+NAMES_KEY = b"__identities__"
+
+_VERSION = 1  # of what lies in the cache
+# MEMOIZE, then BININT1, BININT2 or BININT, then TUPLE2, or SHORT_BINUNICODE, MEMOIZE and TUPLE3; MEMOIZE, STOP.
+_PICKLE_END = re.compile(rb"\x94(K.|M..|J....)(?:\x86|\x8c(.)(.{0,255})\x94\x87)\x94\.", re.DOTALL)
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"RIFF")
 # lmdb refuses to open a file twice in a process; and one that a fork inherited is of the parent.
-_open: dict[str, tuple[int, Any]] = {}
+# Path -> process, key of the file's state, database.
+_open: dict[str, tuple[int, str, Any]] = {}
 
 
 class LmdbSet:
     """Images of an LMDB, in the order of ``__keys__``, else of their numbers, else of their keys.
 
-    Opening reads every record once for its label. lmdb believes what stands in the file: one that was tampered with
-    can crash the process, and only a cut-off file is noticed.
+    The first opening reads every record for its label, and all pages with keys before that: lmdb believes what stands
+    in the file, and one that was tampered with would end the process. What was found is kept in the user's cache folder
+    for as long as path, size and time of the file stay, and is mapped from there, by workers too.
 
     Args:
         path: The folder with ``data.mdb``, or the file.
 
     Attributes:
         labels: (n,) int64, numbered from 0 without gaps in rising order of the file's labels.
-        identities: The file's label of each.
+        identities: The name of each in ``__identities__``, else the file's label.
         image_size: (height, width) of the first readable image; :meth:`read` refuses others.
 
     Raises:
@@ -54,28 +67,26 @@ class LmdbSet:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = str(path)
-        keys = self._keys()
-        if not keys:
-            raise DataError(f"{self.path} has no records.")
-        self._layout = self._find_layout(keys[0])
-        people: list[int | str] = []
-        sizes: list[int] = []
-        for key in keys:
-            image, who = self._record(key)
-            people.append(who)
-            sizes.append(len(image))
-        # An array of bytes takes a fifth of the memory, but drops zeros at the end of a key.
-        self._all = keys if any(key.endswith(b"\0") for key in keys) else np.array(keys)
-        self._sizes = np.array(sizes, dtype=np.int64)
-        self.labels, self.identities = dense_labels(people)
-        self.image_size, self._like = first_size(len(self), self._decoded, self.name, self.path)
+        self._real = os.path.realpath(path)
+        self._key = _state(self.path)
+        found = load_index("lmdb", self._key, check=True)
+        self._cached = found is not None
+        if found is None:
+            built = self._build()
+            found = save_index("lmdb", self._key, built)
+            self._cached = found is not None
+            found = found or built
+        self._take(found)
+        self.image_size, self._like = first_size(len(self), self._decoded, self._described, self.path)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def name(self, i: int) -> str:
-        """``<path>#<key>``."""
-        return self._said(bytes(self._all[i]))
+        """``<path>#<name of the image>`` where the record has it, else ``<path>#<key>``."""
+        key = self._key_of(i)
+        own = self._record(key)[2]
+        return self._said(key) if own is None else f"{self.path}#{own}"
 
     def content(self, i: int) -> bytes:
         """The image file of image ``i``, untouched.
@@ -83,7 +94,12 @@ class LmdbSet:
         Raises:
             DataError: The record is broken.
         """
-        return self._record(bytes(self._all[i]))[0]
+        key = self._key_of(i)
+        if self._layout == "pickle":
+            plain = _plain_pickle(self._get(key))
+            if plain is not None:
+                return plain[0]
+        return self._record(key)[0]
 
     def read(self, i: int) -> NDArray[np.uint8]:
         """Image ``i``, (h, w, 3) uint8 RGB.
@@ -92,21 +108,67 @@ class LmdbSet:
             DataError: It cannot be read.
             SizeError: It is not of the size of the set's first readable image.
         """
-        return require_size(self._decoded(i), self.image_size, self.name(i), self._like)
+        return decode_sized(self.content(i), self.image_size, lambda: self._described(i), self._like)
+
+    def read_into(self, i: int, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Image ``i`` in ``out`` (h, w, 3), which is returned. Raises as :meth:`read`."""
+        return decode_sized(self.content(i), self.image_size, lambda: self._described(i), self._like, out)
 
     def digest(self) -> str:
         """From keys, labels, identities and the sizes of the image files, not from where the database lies."""
-        names = (f"{bytes(key)!r}\0{self.identities[label]}" for key, label in zip(self._all, self.labels, strict=True))
+        labels = self.labels.tolist()
+        names = (f"{self._key_of(i)!r}\0{self.identities[label]}" for i, label in enumerate(labels))
         return hashlib.sha256(set_digest(names, self.labels, self._sizes.tolist()).encode()).hexdigest()
 
+    def _build(self) -> Index:
+        keys = self._keys()
+        if not keys:
+            raise DataError(f"{self.path} has no records.")
+        self._layout: str = self._find_layout(keys[0])
+        people: list[int | str] = []
+        sizes = np.empty(len(keys), dtype=np.int64)
+        for i, key in enumerate(keys):
+            image, who, _ = self._record(key)
+            people.append(who)
+            sizes[i] = len(image)
+        labels, identities = dense_labels(people)
+        with self._begin() as reading:
+            listed = reading.get(NAMES_KEY)
+        if listed is not None:
+            source = self._said(NAMES_KEY)
+            identities = names_for(identities, parse_names(listed, source), source)
+        ends = np.cumsum([0, *map(len, keys)], dtype=np.int64)
+        arrays: dict[str, NDArray[Any]] = {"ends": ends, "sizes": sizes, "labels": labels}
+        arrays["keys"] = np.frombuffer(b"".join(keys), dtype=np.uint8)
+        return Index(arrays, {"identities": identities, "layout": self._layout})
+
+    def _take(self, index: Index) -> None:
+        self._all: NDArray[np.uint8] = index.arrays["keys"]
+        self._ends: NDArray[np.int64] = index.arrays["ends"]
+        self._sizes: NDArray[np.int64] = index.arrays["sizes"]
+        self.labels: NDArray[np.int64] = index.arrays["labels"]
+        self.identities: list[str] = index.about["identities"]
+        self._layout = index.about["layout"]
+
+    def _key_of(self, i: int) -> bytes:
+        if not 0 <= i < len(self):
+            raise IndexError(f"image {i} is not in [0, {len(self)})")
+        return self._all[self._ends[i] : self._ends[i + 1]].tobytes()
+
+    def _described(self, i: int) -> str:
+        return self._said(self._key_of(i))
+
     def _decoded(self, i: int) -> NDArray[np.uint8]:
-        return decode(self.content(i), name=self.name(i))
+        return decode(self.content(i), name=self._described(i))
+
+    def _begin(self) -> Any:
+        return _reading(self.path, self._real, self._key)
 
     def _said(self, key: bytes) -> str:
         return f"{self.path}#{key.decode('utf-8', 'backslashreplace')}"
 
     def _keys(self) -> list[bytes]:
-        with _environment(self.path).begin(buffers=False) as reading:
+        with self._begin() as reading:
             there = [bytes(key) for key in reading.cursor().iternext(keys=True, values=False)]
             listed = reading.get(b"__keys__")
         keys = [key for key in there if not key.startswith(b"__")]
@@ -125,7 +187,7 @@ class LmdbSet:
         return named
 
     def _get(self, key: bytes) -> bytes:
-        with _environment(self.path).begin(buffers=False) as reading:
+        with self._begin() as reading:
             value: bytes | None = reading.get(key)
         if value is None:
             raise DataError(f"{self._said(key)} is not there. Write the database again.")
@@ -145,16 +207,14 @@ class LmdbSet:
             "beside label-...; values of pyarrow or msgpack are not read: convert with the library that wrote them."
         )
 
-    def _record(self, key: bytes) -> tuple[bytes, int | str]:
-        readers: dict[str, Callable[[bytes, bytes], tuple[bytes, Any]]] = {
+    def _record(self, key: bytes) -> tuple[bytes, int | str, str | None]:
+        """Image file, label, and the image's name if the record has one."""
+        readers: dict[str, Callable[[bytes, bytes], tuple[bytes, Any, Any]]] = {
             "pickle": self._pickled,
             "datum": self._datum,
-            "parts": lambda key, value: (
-                value,
-                self._get(key.replace(b"image-", b"label-", 1)).decode("utf-8", "replace"),
-            ),
+            "parts": self._parts,
         }
-        image, who = readers[self._layout](key, self._get(key))
+        image, who, own = readers[self._layout](key, self._get(key))
         if isinstance(who, np.integer):
             who = int(who)
         if isinstance(who, bytes):
@@ -162,50 +222,128 @@ class LmdbSet:
         if isinstance(who, str) and who.isascii() and who.isdigit() and len(who) < 19:
             who = int(who)
         if isinstance(who, bool) or not isinstance(who, int | str) or who == "":
-            raise DataError(f"{self._said(key)}: expected a number or name as label, got {who!r:.80}.")
-        return image, who
+            raise DataError(f"{self._said(key)}: expected a number or name as label, got {shown(who, 80)}.")
+        return image, who, own if isinstance(own, str) else None
 
-    def _pickled(self, key: bytes, value: bytes) -> tuple[bytes, Any]:
+    def _pickled(self, key: bytes, value: bytes) -> tuple[bytes, Any, Any]:
+        quick = _plain_pickle(value)
+        if quick is not None:
+            return quick
         found = parse_pickle(value, self._said(key))
         if not isinstance(found, list | tuple) or len(found) < 2:
             raise DataError(f"{self._said(key)}: expected a pickle of (image, label), got a {type(found).__name__}.")
-        return image_file(found[0], self._said(key)), found[1]
+        return image_file(found[0], self._said(key)), found[1], found[2] if len(found) > 2 else None
 
-    def _datum(self, key: bytes, value: bytes) -> tuple[bytes, Any]:
+    def _parts(self, key: bytes, value: bytes) -> tuple[bytes, Any, Any]:
+        return value, self._get(key.replace(b"image-", b"label-", 1)).decode("utf-8", "replace"), None
+
+    def _datum(self, key: bytes, value: bytes) -> tuple[bytes, Any, Any]:
         fields = _protobuf(value, self._said(key))
         image = fields.get(4)
         if not isinstance(image, bytes) or not image.startswith(_STARTS):
             raise DataError(f"{self._said(key)}: a Datum without an encoded image; raw pixels are not read.")
-        return image, fields.get(5, 0)
+        return image, fields.get(5, 0), None
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        if self._cached:  # the worker maps the arrays
+            for name in ("_all", "_ends", "_sizes", "labels"):
+                del state[name]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if _state(self.path) != self._key:
+            raise DataError(f"{self.path} has changed since it was opened. Start anew.")
+        if "labels" not in state:
+            self._take(load_index("lmdb", self._key, check=False) or self._build())
 
 
-def _environment(path: str) -> Any:
+def _plain_pickle(value: bytes) -> tuple[bytes, int, str | None] | None:
+    """What a pickle of (bytes, int) or (bytes, int, str) holds, if it is as Python 3 writes it; otherwise None.
+
+    Saves most of the time of :func:`parse_pickle`, for every image.
+    """
+    if value[:3] != b"\x80\x04\x95" or len(value) < 16:
+        return None
+    kind = value[11]  # after the frame's length: BINBYTES or SHORT_BINBYTES
+    begin, length = (16, int.from_bytes(value[12:16], "little")) if kind == ord("B") else (13, value[12])
+    if kind not in b"BC":
+        return None
+    rest = _PICKLE_END.fullmatch(value, begin + length)
+    if rest is None or (rest[3] is not None and rest[2][0] != len(rest[3])):
+        return None
+    try:
+        own = None if rest[3] is None else rest[3].decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return None
+    number = rest[1]  # K and M hold no sign, J does
+    return value[begin : begin + length], int.from_bytes(number[1:], "little", signed=number[:1] == b"J"), own
+
+
+def _file(path: str) -> Path:
+    return Path(path) / "data.mdb" if Path(path).is_dir() else Path(path)
+
+
+def _state(path: str) -> str:
+    """The key of the database as it is now."""
+    return index_key([_file(path)], "lmdb", _VERSION)
+
+
+@contextmanager
+def _reading(path: str, real: str, state: str) -> Iterator[Any]:
+    """A look into the database."""
+    opened = _environment(path, real, state)
+    import lmdb
+
+    try:
+        with opened.begin(buffers=False) as reading:
+            yield reading
+    except lmdb.Error as error:
+        raise DataError(f"{path} is broken: {error}. Fetch it or write it again.") from error
+
+
+def _environment(path: str, real: str, state: str) -> Any:
     """The database, opened once in each process."""
+    if real in _open:
+        process, known, opened = _open[real]
+        if process == os.getpid() and known == state:
+            return opened
+        if _state(path) != state:
+            raise DataError(f"{path} has changed since it was opened. Start anew.")
+        opened.close()  # of the parent, or of what was here before
+        del _open[real]
     try:
         import lmdb  # an extra: a plain install has none
     except ImportError as error:
         raise ConfigError("LMDB needs lmdb: pip install 'unpg[interop]'.") from error
-    real = os.path.realpath(path)
-    if real in _open:
-        process, known = _open[real]
-        if process == os.getpid():
-            return known
-        known.close()
-    file = Path(path) / "data.mdb" if Path(path).is_dir() else Path(path)
+    file = _file(path)
+    if load_index("lmdb", state, check=False) is None:  # what is in the cache was made after the pages were checked
+        check_lmdb_pages(file)
     try:
-        size = file.stat().st_size
         opened = lmdb.open(
             real, subdir=Path(path).is_dir(), readonly=True, create=False, lock=False, readahead=False, meminit=False
         )
-    except (OSError, lmdb.Error) as error:
+    except (OSError, MemoryError, lmdb.Error) as error:
         raise DataError(f"{path} cannot be opened as LMDB: {error}.") from error
-    needed = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
-    if size < needed:
+    try:
+        require_pages(opened, file)
+    except DataError:
         opened.close()
-        raise DataError(f"{file} is cut off at byte {size}: its pages end at byte {needed}. Fetch it again.")
-    _open.pop(real, None)
-    _open[real] = os.getpid(), opened
+        raise
+    _open[real] = os.getpid(), state, opened
     return opened
+
+
+def require_pages(opened: Any, file: Path) -> None:
+    """Raise unless ``file`` has all pages that the database ``opened`` counts; to touch one beyond ends the process.
+
+    Raises:
+        DataError: It is cut off. Names the byte.
+    """
+    size, needed = file.stat().st_size, (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
+    if size < needed:
+        raise DataError(f"{file} is cut off at byte {size}: its pages end at byte {needed}. Fetch it again.")
 
 
 def _protobuf(data: bytes, name: str) -> dict[int, int | bytes]:

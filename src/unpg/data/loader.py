@@ -6,8 +6,11 @@ depends on the set alone, so worker counts and resuming change nothing.
 """
 
 import multiprocessing
+import os
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import chain
 from types import TracebackType
@@ -26,6 +29,7 @@ __all__ = ["Fault", "Loader", "WorkerError"]
 
 Unreadable = Literal["replace", "raise"]
 
+_RESTARTS = 3
 _GUARD = "Workers need a script in a file that does its work under `if __name__ == '__main__':`."
 
 
@@ -48,7 +52,8 @@ class Loader:
 
     With workers, the calling script must do its work under ``if __name__ == "__main__":``, since workers are
     fresh processes that import it. They live until :meth:`close`, the end of a ``with`` block, or the loader's
-    own end. The set is sent to each of them: keep sets that lie in memory at ``workers=0``.
+    own end. The set is sent to each of them: keep sets that lie in memory at ``workers=0``. If one ends (killed, as
+    where memory is short), all are started again at the step that is missing, three times in a loader's life.
 
     Args:
         image_set: Where images come from. All must have one size.
@@ -62,6 +67,7 @@ class Loader:
 
     Attributes:
         faults: Each unreadable image once, in the order met.
+        restarts: How often the workers were started again.
 
     Raises:
         ConfigError: A setting is out of range.
@@ -87,10 +93,12 @@ class Loader:
         self.sampler = sampler
         self.workers = workers
         self.faults: list[Fault] = []
+        self.restarts = 0
         self._seen: set[int] = set()
         self._device = None if device is None else torch.device(device)
         self._plan = _Plan(sampler)
-        self._batches = self._data_loader(prefetch, unreadable)
+        self._prefetch, self._unreadable = prefetch, unreadable
+        self._batches = self._data_loader()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -104,7 +112,7 @@ class Loader:
             ConfigError: ``start_step`` is not in ``[0, steps_per_epoch]``.
             DataError: No image can stand in for an unreadable one, or ``unreadable="raise"``.
             SizeError: Images of different sizes.
-            WorkerError: A worker was killed.
+            WorkerError: Workers were killed, again and again.
         """
         if not 0 <= start_step <= self.steps_per_epoch:
             raise ConfigError(
@@ -114,21 +122,7 @@ class Loader:
         return self._run(epoch, start_step)
 
     def _run(self, epoch: int, start_step: int) -> Iterator[Batch]:
-        self._plan.start(epoch, start_step)
-        try:
-            answers = iter(self._batches)
-        except OSError as error:
-            raise WorkerError(f"The data workers cannot be started: {error}. {_GUARD}") from error
-        for step in range(start_step, self.steps_per_epoch):
-            try:
-                answer = next(answers)
-            except RuntimeError as error:
-                if isinstance(error, UnpgError) or "exited unexpectedly" not in str(error):
-                    raise
-                raise WorkerError(
-                    f"A data worker process ended at epoch {epoch}, step {step} (killed, or out of memory?): "
-                    f"{error}. {_GUARD} Or lower workers or prefetch; with workers=0 you see where it ends."
-                ) from error
+        for answer in self._answers(epoch, start_step):
             if isinstance(answer, UnpgError):
                 raise answer
             images, labels, sample_ids, faults = answer
@@ -137,6 +131,30 @@ class Loader:
                     self._seen.add(fault.sample_id)
                     self.faults.append(fault)
             yield self._placed(Batch(images, labels, sample_ids))
+
+    def _answers(self, epoch: int, start_step: int) -> Iterator[Any]:
+        """What the workers answer, step by step; they are started again if one ends."""
+        step = start_step
+        while step < self.steps_per_epoch:
+            self._plan.start(epoch, step)
+            try:
+                for answer in iter(self._batches):
+                    step += 1
+                    yield answer
+            except OSError as error:
+                raise WorkerError(f"The data workers cannot be started: {error}. {_GUARD}") from error
+            except RuntimeError as error:
+                if isinstance(error, UnpgError) or "exited unexpectedly" not in str(error):
+                    raise
+                if self.restarts == _RESTARTS:
+                    raise WorkerError(
+                        f"A data worker process ended at epoch {epoch}, step {step} (killed, or out of memory?), after "
+                        f"{_RESTARTS} restarts: {error}. {_GUARD} Or lower workers or prefetch; with workers=0 you see "
+                        f"where it ends."
+                    ) from error
+                self.restarts += 1
+                self.close()
+                self._batches = self._data_loader()
 
     def close(self) -> None:
         """End the workers. The loader cannot be used afterwards."""
@@ -158,7 +176,7 @@ class Loader:
             return batch
         return Batch(*(tensor.to(self._device, non_blocking=True) for tensor in batch))
 
-    def _data_loader(self, prefetch: int, unreadable: Unreadable) -> Any:
+    def _data_loader(self) -> Any:
         multiple: dict[str, Any] = {}
         if self.workers:
             # Forking a process that has threads or CUDA deadlocks; the fork server has neither, and with the
@@ -169,10 +187,11 @@ class Loader:
             multiple = {
                 "multiprocessing_context": context,
                 "persistent_workers": True,
-                "prefetch_factor": prefetch,
+                "prefetch_factor": self._prefetch,
+                "worker_init_fn": _depend_on_parent,
             }
         return DataLoader(
-            _Decoded(self.image_set, unreadable),
+            _Decoded(self.image_set, self._unreadable),
             batch_size=None,
             sampler=self._plan,
             num_workers=self.workers,
@@ -181,6 +200,23 @@ class Loader:
             generator=torch.Generator(),
             **multiple,
         )
+
+
+def _depend_on_parent(worker: int) -> None:
+    """Ends a worker when the process that trains ends, however it ends, and not before.
+
+    Torch looks for the death of the fork server, which in turn waits for its last worker: after a SIGKILL both would
+    stay for ever. And Ctrl-C reaches all processes of a terminal; what comes of it is for the one that trains to say.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 class _Plan:
@@ -210,6 +246,9 @@ class _Decoded(Dataset[Any]):
         self.image_set = image_set
         self.unreadable = unreadable
         self.broken: dict[int, str] = {}
+        # Saves a copy of each image: the set decodes into the batch.
+        self._read_into: Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]] | None
+        self._read_into = getattr(image_set, "read_into", None)
 
     def __getitem__(self, indices: NDArray[np.int64]) -> Any:
         try:
@@ -226,7 +265,7 @@ class _Decoded(Dataset[Any]):
             images = read_many(indices)
             return torch.from_numpy(images), torch.from_numpy(self.image_set.labels[shown]), torch.from_numpy(shown), []
         for row, wanted in enumerate(indices.tolist()):
-            image = self._read(wanted)
+            image = self._read(wanted, None if images is None else images[row])
             if image is None:
                 image, shown[row] = self._substitute(wanted)
                 name = self.image_set.name
@@ -239,17 +278,20 @@ class _Decoded(Dataset[Any]):
                     f"width), but {self.image_set.name(int(shown[0]))} is {images.shape[1]} x {images.shape[2]}. "
                     "Images of one set must have one size: align the faces first (`unpg align`)."
                 )
-            images[row] = image
+            if not np.may_share_memory(image, images[row]):
+                images[row] = image
         if images is None:
             raise DataError("A sampler gave a batch without images.")
         labels = self.image_set.labels[shown]
         return torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(shown), faults
 
-    def _read(self, i: int) -> NDArray[np.uint8] | None:
-        """The image, or None if it cannot be read; remembers which and why."""
+    def _read(self, i: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8] | None:
+        """The image, in ``out`` where the set can do that, or None if it cannot be read; remembers which and why."""
         if i in self.broken:
             return None
         try:
+            if out is not None and self._read_into is not None:
+                return self._read_into(i, out)
             return self.image_set.read(i)
         except SizeError:
             raise  # no substitute mends a set that is not aligned

@@ -141,7 +141,7 @@ def lfw_pairs(pairs_file: AnyPath, images_root: AnyPath, *, ext: str = "jpg", na
     """
     lines = read_lines(pairs_file)
     header = lines[0].split() if lines else []
-    if not 1 <= len(header) <= 2 or not all(cell.isdecimal() for cell in header):
+    if not 1 <= len(header) <= 2 or not all(map(_is_count, header)):
         first = repr(lines[0]) if lines else "an empty file"
         raise DataError(f"{pairs_file}, line 1: expected '<folds> <pairs per half fold>', got {first}.")
     folds, half = (int(header[0]), int(header[1])) if len(header) == 2 else (1, int(header[0]))
@@ -154,13 +154,13 @@ def lfw_pairs(pairs_file: AnyPath, images_root: AnyPath, *, ext: str = "jpg", na
             f"file has {len(lines)}. Fetch it again."
         )
     root = Path(images_root)
-    found = PairCollector(name, str(images_root))
+    found = PairCollector(name, pairs_file, images_root)
     for number, line in enumerate(lines[1:], start=2):
         fold, place = divmod(number - 2, 2 * half)
         same = place < half
         cells = line.split()
         whole = [cells[i] for i in ((1, 2) if same else (1, 3))] if len(cells) == (3 if same else 4) else []
-        if not whole or not all(cell.isdecimal() for cell in whole):
+        if not whole or not all(map(_is_count, whole)):
             form = "'<name> <i> <j>' (genuine)" if same else "'<name> <i> <other> <j>' (impostor)"
             raise DataError(f"{pairs_file}, line {number}: expected {form}, got {line!r}.")
         who = (cells[0], cells[0]) if same else (cells[0], cells[2])
@@ -193,7 +193,7 @@ def cfp_pairs(protocol_dir: AnyPath, kind: Literal["FF", "FP"], images_root: Any
     folders = sorted(path for path in (protocol / "Split" / kind).glob("*") if path.is_dir())
     if not folders:
         raise DataError(f"{protocol / 'Split' / kind} has no folds. Expected folders 01 to 10 with same.txt, diff.txt.")
-    found = PairCollector(f"CFP-{kind}", str(root))
+    found = PairCollector(f"CFP-{kind}", protocol / "Split" / kind, root)
     for fold, folder in enumerate(folders):
         for file, same in ((folder / "same.txt", True), (folder / "diff.txt", False)):
             for number, line in enumerate(read_lines(file), start=1):
@@ -237,7 +237,7 @@ def flat_pairs(file: AnyPath, images_root: AnyPath, *, name: str) -> PairList:
     genuine = sorted({int(a[1]) for (_, a), _ in pairs} - {0})
     impostors = sum(a[1] == "0" for (_, a), _ in pairs)
     runs = iter((np.arange(impostors) * max(len(genuine), 1) // max(impostors, 1)).tolist())
-    root, found = Path(images_root), PairCollector(name, str(images_root))
+    root, found = Path(images_root), PairCollector(name, file, images_root)
     for (number, a), (_, b) in pairs:
         same = a[1] != "0"
         fold = genuine.index(int(a[1])) if same else next(runs)
@@ -274,7 +274,7 @@ def csv_pairs(file: AnyPath, root: AnyPath | None = None, *, name: str | None = 
             f"{file}, line 1: expected the columns {', '.join(needed)}, each once, and maybe fold, group, or "
             f"identity_a with identity_b; got {', '.join(header) or 'none'}."
         )
-    found = PairCollector(name or Path(file).stem, str(base))
+    found = PairCollector(name or Path(file).stem, file, base)
     for cells in rows:
         where = f"{file}, line {rows.line_num}"
         if not cells:
@@ -304,11 +304,12 @@ class PairCollector:
 
     Args:
         name: What to call the benchmark.
+        source: The list, for messages.
         root: Where images are sought, for messages.
     """
 
-    def __init__(self, name: str, root: str) -> None:
-        self.name, self.root = name, root
+    def __init__(self, name: str, source: AnyPath, root: AnyPath) -> None:
+        self.name, self.source, self.root = name, source, root
         self.number: dict[str, int | None] = {}  # None: the file is missing
         self.identities: list[str | None] = []
         self.rows: list[tuple[int, int, bool, int]] = []
@@ -346,7 +347,7 @@ class PairCollector:
 
     def _number(self, path: str, identity: str | None, where: str) -> int | None:
         if path not in self.number:
-            exists = Path(path).is_file()
+            exists = os.path.isfile(path)  # no error about a name that no file can have
             self.number[path] = len(self.identities) if exists else None
             if exists:
                 self.identities.append(identity)
@@ -363,7 +364,7 @@ class PairCollector:
         """
         if not self.rows:
             if not self.left_out:
-                raise DataError(f"{self.name}: the list has no pairs.")
+                raise DataError(f"{self.name}: the list has no pairs: {self.source}.")
             raise DataError(
                 f"{self.name}: none of its {len(self.left_out)} pairs has both files; "
                 f"{self.left_out[0].missing[0]} is the first missing. Images are sought in {self.root}."
@@ -397,6 +398,10 @@ def _cfp_images(file: Path, root: Path) -> dict[str, Path]:
             raise DataError(f"{file}, line {number}: the number {cells[0]} is given twice.")
         images[cells[0]] = root.joinpath(*inside)
     return images
+
+
+def _is_count(cell: str) -> bool:
+    return cell.isdecimal() and len(cell) < 10
 
 
 def _relative(files: list[str]) -> list[str]:

@@ -20,9 +20,10 @@ class ParquetSet:
     """Rows of a Parquet file, in order. Images lie in memory as files: convert large sets to RecordIO.
 
     Args:
-        path: The file.
+        path: The file, or a folder of parts, which are read by name.
         root: What relative paths are relative to; the folder of ``path`` if not given.
-        image_column: Bytes of image files, texts that are paths, or a structure with a field ``bytes``.
+        image_column: Bytes of image files, texts that are paths, or a structure with the fields ``bytes`` and, if
+            the images have names, ``path``.
         identity_column: Who each shows: text or whole numbers. Labels are given in order of first appearance.
 
     Raises:
@@ -39,14 +40,24 @@ class ParquetSet:
         identity_column: str = "identity",
     ) -> None:
         self.path = str(path)
-        images, people = _columns(self.path, image_column, identity_column)
+        images: list[Any] = []
+        people: list[str] = []
+        self._names: list[str] = []
+        for part in _parts(Path(path)):
+            found = _columns(str(part), image_column, identity_column)
+            images += found[0]
+            people += found[1]
+            self._names += found[2]
+        if not isinstance(images[0], str | bytes) or not all(isinstance(image, type(images[0])) for image in images):
+            raise DataError(f"{self.path}: some parts hold image files and others paths. Open them one by one.")
         number: dict[str, int] = {}
         self.labels: NDArray[np.int64] = np.array([number.setdefault(p, len(number)) for p in people], dtype=np.int64)
         self.identities = list(number)
         self._contents: list[bytes] = []
         self._listed: ListedSet | None = None
         if isinstance(images[0], str):
-            base = Path(root) if root is not None else Path(path).parent
+            beside = Path(path) if Path(path).is_dir() else Path(path).parent
+            base = Path(root) if root is not None else beside
             self._listed = ListedSet(self.path, base, images, people)
             self.image_size = self._listed.image_size
         else:
@@ -74,8 +85,8 @@ class ParquetSet:
         return require_size(image, self.image_size, self.name(i), self.name(0))
 
     def name(self, i: int) -> str:
-        """Its path, or ``<file>#<row>``."""
-        return self._listed.name(i) if self._listed else f"{self.path}#{i}"
+        """Its path, or ``<file>#<name of the image, or row>``."""
+        return self._listed.name(i) if self._listed else f"{self.path}#{self._names[i] or i}"
 
     def digest(self) -> str:
         """From identities, and paths and file sizes or the image files."""
@@ -88,7 +99,17 @@ class ParquetSet:
         return zip(self._contents, self.labels.tolist(), strict=True)
 
 
-def _columns(path: str, image_column: str, identity_column: str) -> tuple[list[Any], list[str]]:
+def _parts(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.glob("*.parquet"))
+    if not found:
+        raise DataError(f"{path} has no .parquet files.")
+    return found
+
+
+def _columns(path: str, image_column: str, identity_column: str) -> tuple[list[Any], list[str], list[str]]:
+    """Images, identities, and names of the images, of which some may be empty."""
     try:
         from pyarrow import ArrowException  # type: ignore[import-untyped]  # an extra: a plain install has none
         from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
@@ -103,7 +124,9 @@ def _columns(path: str, image_column: str, identity_column: str) -> tuple[list[A
             table = file.read(columns=[image_column, identity_column])
     except (OSError, ArrowException) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}.") from error
-    images = [cell.get("bytes") if isinstance(cell, dict) else cell for cell in table[image_column].to_pylist()]
+    cells = table[image_column].to_pylist()
+    images = [cell.get("bytes") if isinstance(cell, dict) else cell for cell in cells]
+    names = [cell.get("path") if isinstance(cell, dict) else None for cell in cells]
     people = table[identity_column].to_pylist()
     if not images:
         raise DataError(f"{path} has no rows.")
@@ -114,4 +137,4 @@ def _columns(path: str, image_column: str, identity_column: str) -> tuple[list[A
             )
         if not isinstance(who, str | int) or who == "":
             raise DataError(f"{path}, row {row}: expected a name or number in {identity_column!r}, got {who!r:.80}.")
-    return images, [str(who) for who in people]
+    return images, [str(who) for who in people], [name if isinstance(name, str) else "" for name in names]

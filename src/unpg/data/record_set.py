@@ -5,11 +5,8 @@ Axes: n images.
 
 import hashlib
 import json
+import math
 import os
-import secrets
-import shutil
-import zlib
-from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,13 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unpg.data.decode import decode, first_size, require_size
+from unpg.data.decode import decode, decode_sized, first_size
+from unpg.data.folder import file_size
+from unpg.data.index_cache import Index, index_key, load_index, save_index
+from unpg.data.names_file import NAMES_FILE, names_for, read_names
 from unpg.data.recordio import Record, RecordFile, read_index
 from unpg.errors import DataError
 
-__all__ = ["RecordSet", "cache_folder"]
+__all__ = ["RecordSet"]
 
-_VERSION = 1  # of what lies in the cache
+_VERSION = 2  # of what lies in the cache
+_NAMES = f".{NAMES_FILE}"
 
 
 class RecordSet:
@@ -33,7 +34,8 @@ class RecordSet:
     identity record and the one past the last; images are records 1 to the first identity record. Plain: every
     record is an image. The identity is a record's label, or the first of its label array; :meth:`record` has
     the others. A missing index is rebuilt by scanning: keys are then the records' ids if these differ, else
-    places. A ``.lst`` file of the same name names the images, and the identities by their folders.
+    places. A ``.lst`` file of the same name names the images, and the identities by their folders, unless a file
+    ``<name>.identities.json`` names those: a JSON list, name k being that of label k.
 
     The first opening reads the head of each record; what it found is kept in the user's cache folder for as
     long as path, sizes and times of the files stay, and is mapped from there, by workers too.
@@ -43,7 +45,7 @@ class RecordSet:
 
     Attributes:
         labels: (n,) int64, numbered from 0 without gaps in rising order of the file's labels.
-        identities: Name of each label: the folder in the list, else the label in the file.
+        identities: Name of each label: that in the names file, else the folder in the list, else the label itself.
         image_size: (height, width) of the first readable image; :meth:`read` refuses others.
         index: Where the index came from: ``"idx"`` or ``"scan"``.
 
@@ -55,15 +57,14 @@ class RecordSet:
         self.path = _record_file(Path(path))
         self._file = RecordFile(self.path)
         self._key = _cache_key(self.path)
-        loaded = _load(self._key, check=True)
-        if loaded is None:
-            loaded = _build(self.path, self._file)
-            self._cached = _save(self._key, *loaded)
-            if self._cached:
-                loaded = _load(self._key, check=False) or loaded
-        else:
-            self._cached = True
-        self._take(*loaded)
+        found = load_index("recordio", self._key, check=True)
+        self._cached = found is not None
+        if found is None:
+            built = _build(self.path, self._file)
+            found = save_index("recordio", self._key, built)
+            self._cached = found is not None
+            found = found or built
+        self._take(found)
         self.image_size, self._like = first_size(len(self), self._decoded, self._described, self.path)
 
     def __len__(self) -> int:
@@ -88,7 +89,11 @@ class RecordSet:
             DataError: It cannot be read. Names the file, key and byte.
             SizeError: It is not of the size of the set's first image.
         """
-        return require_size(self._decoded(i), self.image_size, self._described(i), self._like)
+        return decode_sized(self.content(i), self.image_size, lambda: self._described(i), self._like)
+
+    def read_into(self, i: int, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Image ``i`` in ``out`` (h, w, 3), which is returned. Raises as :meth:`read`."""
+        return decode_sized(self.content(i), self.image_size, lambda: self._described(i), self._like, out)
 
     def name(self, i: int) -> str:
         """The path of image ``i`` in the list, else ``<rec file>#<key>``."""
@@ -100,15 +105,15 @@ class RecordSet:
 
     def digest(self) -> str:
         """From keys, byte offsets (and so sizes), labels and identity names, not from where the file lies."""
-        sha = hashlib.sha256(json.dumps([self._file.size, self.identities]).encode())
+        sha = hashlib.sha256(json.dumps([file_size(os.fspath(self.path)), self.identities]).encode())
         sha.update(np.ascontiguousarray(self._rows[:3]).data)
         return sha.hexdigest()
 
-    def _take(self, rows: NDArray[np.int64], meta: dict[str, Any]) -> None:
-        self._rows = rows
-        self.labels: NDArray[np.int64] = rows[2]
-        self.identities: list[str] = meta["identities"]
-        self.index: str = meta["index"]
+    def _take(self, index: Index) -> None:
+        self._rows: NDArray[np.int64] = index.arrays["rows"]
+        self.labels: NDArray[np.int64] = self._rows[2]
+        self.identities: list[str] = index.about["identities"]
+        self.index: str = index.about["index"]
 
     def _decoded(self, i: int) -> NDArray[np.uint8]:
         return decode(self.content(i), name=self._described(i))
@@ -127,13 +132,7 @@ class RecordSet:
         if "_rows" not in state:
             if _cache_key(self.path) != self._key:
                 raise DataError(f"{self.path} or its index has changed since it was opened. Start anew.")
-            self._take(*(_load(self._key, check=False) or _build(self.path, self._file)))
-
-
-def cache_folder() -> Path:
-    """Where indices are kept: ``$XDG_CACHE_HOME/unpg/recordio``, by default under ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "unpg" / "recordio"
+            self._take(load_index("recordio", self._key, check=False) or _build(self.path, self._file))
 
 
 def _record_file(path: Path) -> Path:
@@ -148,50 +147,12 @@ def _record_file(path: Path) -> Path:
 
 
 def _cache_key(path: Path) -> str:
-    parts: list[Any] = [_VERSION, str(path.resolve())]
-    for suffix in (".rec", ".idx", ".lst"):
-        file = path.with_suffix(suffix) if suffix != ".rec" else path
-        with suppress(OSError):
-            status = file.stat()
-            parts.append((suffix, status.st_size, status.st_mtime_ns))
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+    beside = (path.with_suffix(suffix) for suffix in (".idx", ".lst", _NAMES))
+    return index_key([path, *beside], "recordio", _VERSION)
 
 
-def _load(key: str, *, check: bool) -> tuple[NDArray[np.int64], dict[str, Any]] | None:
-    """Rows (4, n) and description from the cache, or None if they are not there or broken."""
-    folder = cache_folder() / key
-    try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        rows = np.load(folder / "rows.npy", mmap_mode="r", allow_pickle=False)
-        fits = rows.dtype == np.int64 and rows.ndim == 2 and len(rows) == 4 and rows.shape[1] == meta["n"]
-        if not fits or set(meta) != {"n", "crc", "identities", "index"}:
-            return None
-        if check and zlib.crc32(rows.data) != meta["crc"]:
-            return None
-        return np.asarray(rows), meta
-    # A cache is a convenience: whatever is wrong with it, it is built again.
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _save(key: str, rows: NDArray[np.int64], meta: dict[str, Any]) -> bool:
-    """Whether it could be kept."""
-    folder = cache_folder() / key
-    temporary = folder.with_name(f"{key}.{secrets.token_hex(4)}")
-    try:
-        temporary.mkdir(parents=True)
-        np.save(temporary / "rows.npy", rows)
-        (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # a broken one
-        os.rename(temporary, folder)
-    except OSError:  # read-only, full, or another process was quicker
-        shutil.rmtree(temporary, ignore_errors=True)
-        return _load(key, check=True) is not None
-    return True
-
-
-def _build(path: Path, file: RecordFile) -> tuple[NDArray[np.int64], dict[str, Any]]:
-    """Rows (4, n): offset in bytes, key, label, byte of the line in the list or -1; and a description."""
+def _build(path: Path, file: RecordFile) -> Index:
+    """Rows (4, n): offset in bytes, key, label, byte of the line in the list or -1; names, and where they are from."""
     index = path.with_suffix(".idx")
     if index.exists():
         keys, offsets = read_index(index)
@@ -220,19 +181,37 @@ def _build(path: Path, file: RecordFile) -> tuple[NDArray[np.int64], dict[str, A
             f"{path}, byte {offsets[i]}: record {keys[i]} has the label {heads.labels[i]}; identities are whole "
             "numbers from 0 on."
         )
-    names, labels = np.unique(raw.astype(np.int64), return_inverse=True)
-    labels = labels.reshape(-1).astype(np.int64)
-    lines, identities = _from_list(path, keys[images], raw, labels, [str(name) for name in names])
-    rows = np.ascontiguousarray(np.stack([offsets[images], keys[images], labels, lines]))
-    source = "idx" if index.exists() else "scan"
-    return rows, {"n": rows.shape[1], "crc": zlib.crc32(rows.data), "identities": identities, "index": source}
+    numbers, labels = _without_gaps(raw.astype(np.int64))
+    plain = [str(number) for number in numbers.tolist()]
+    lines, identities = _from_list(path, keys[images], raw, labels, plain)
+    names = read_names(path.with_suffix(_NAMES))
+    if names is not None:
+        identities = names_for(plain, names, str(path.with_suffix(_NAMES)))
+    rows = np.stack([offsets[images], keys[images], labels, lines])
+    return Index({"rows": rows}, {"identities": identities, "index": "idx" if index.exists() else "scan"})
+
+
+def _without_gaps(raw: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct labels in rising order, and for each image (n,) the place of its own among them."""
+    if raw.max() >= 4 * len(raw):
+        numbers, labels = np.unique(raw, return_inverse=True)
+        return numbers, labels.reshape(-1).astype(np.int64)
+    # A table instead of sorting: a third of the time and memory for millions of images.
+    there = np.zeros(int(raw.max()) + 1, dtype=np.bool_)
+    there[raw] = True
+    numbers = np.flatnonzero(there)
+    place = np.cumsum(there, dtype=np.int64) - 1
+    return numbers, place[raw]
 
 
 def _listed_images(
     path: Path, file: RecordFile, keys: NDArray[np.int64], offsets: NDArray[np.int64], ranges: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
     """Places of the image records in insightface's layout."""
-    declared = int(file.record(int(offsets[0])).labels[0])
+    said = file.record(int(offsets[0])).labels[0]
+    if not math.isfinite(said):
+        raise DataError(f"{path}, byte {offsets[0]}: record 0 says that {said} is the first key without an image.")
+    declared = int(said)
     after = np.flatnonzero(ranges[1:]) + 1
     first = int(keys[after[0]]) if len(after) else int(keys[-1]) + 1
     # float32 holds whole numbers up to 2**24; beyond, record 0 is off by some, but the records themselves are not.

@@ -12,6 +12,7 @@ import mmap
 import os
 import re
 import struct
+from array import array
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -21,9 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from unpg.data.mapped import require_all_there
 from unpg.errors import DataError
 
-__all__ = ["Heads", "Record", "RecordFile", "RecordWriter", "pack", "read_index", "unpack"]
+__all__ = ["Heads", "Record", "RecordFile", "RecordWriter", "frame", "pack", "read_index", "unpack"]
 
 MAGIC = 0xCED7230A
 MAX_PART = (1 << 29) - 1
@@ -34,6 +36,7 @@ _HEADER = struct.Struct("<IfQQ")
 _PART = struct.Struct("<II")
 # At most 18 digits, which int64 holds; possessive, for backtracking through millions of lines takes gigabytes.
 _INDEX_LINES = re.compile(rb"(?:[0-9]{1,18}+\t[0-9]{1,18}+\r?+\n)*+(?:[0-9]{1,18}+\t[0-9]{1,18}+)?+")
+_INDEX_BLOCK = 1 << 25  # bytes of an index read at once
 _CHUNK = 1 << 18  # records whose heads are gathered at once: bounds the memory
 
 
@@ -107,6 +110,7 @@ class RecordFile:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
+        self._said = str(path)
         self._map = self._mapped()
 
     @property
@@ -118,8 +122,9 @@ class RecordFile:
         """The bytes of the record that begins at byte ``offset``, its parts joined.
 
         Raises:
-            DataError: No whole record begins there. Names the byte.
+            DataError: No whole record begins there. Names the byte. Or the file has become shorter since it was opened.
         """
+        require_all_there(self.path, self.size)
         parts, at = [], offset
         while True:
             kind, length = self._part(at, first=at == offset)
@@ -143,7 +148,7 @@ class RecordFile:
         Raises:
             DataError: A record is broken or cut off. Names the byte.
         """
-        offsets, at = [], 0
+        offsets, at = array("q"), 0
         while at < self.size:
             offsets.append(at)
             at = self.end(at)
@@ -155,7 +160,7 @@ class RecordFile:
         Raises:
             DataError: An offset at which no record begins, a record that no offset names, or one cut off.
         """
-        ordered = np.sort(offsets)
+        ordered = offsets if (offsets[1:] >= offsets[:-1]).all() else np.sort(offsets)
         advice = f"{source} is not the index of this file, or is cut off. Delete it to have it rebuilt by scanning."
         at = 0
         for start in range(0, len(ordered), _CHUNK):
@@ -218,7 +223,7 @@ class RecordFile:
         Raises:
             DataError: There is none. Names the byte.
         """
-        return unpack(self.payload(offset), f"{self.path}, byte {offset}: the record")
+        return unpack(self.payload(offset), f"{self._said}, byte {offset}: the record")
 
     def _gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
         """(n, width) the bytes from each offset on; zeros beyond the end of the file."""
@@ -269,6 +274,7 @@ class RecordFile:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.path = state["path"]
+        self._said = str(self.path)
         self._map = self._mapped()
         if self.size != state["size"]:
             raise DataError(f"{self.path} had {state['size']} bytes when it was opened, now {self.size}. Start anew.")
@@ -308,13 +314,7 @@ class RecordWriter:
             raise DataError(f"{self.path}: the key {key} is given twice; each record needs its own.")
         self._keys.add(key)
         begin = self._rec.tell()
-        pieces = _split_at_magic(payload)
-        for i, piece in enumerate(pieces):
-            if len(piece) > MAX_PART:
-                raise DataError(f"{self.path}: record {key} has a part of {len(piece)} bytes, more than {MAX_PART}.")
-            kind = 0 if len(pieces) == 1 else 1 if i == 0 else 3 if i == len(pieces) - 1 else 2
-            self._rec.write(_PART.pack(MAGIC, kind << 29 | len(piece)))
-            self._rec.write(piece + bytes(-len(piece) % 4))
+        self._rec.write(frame(payload, f"{self.path}: record {key}"))
         self._idx.write(f"{key}\t{begin}\n".encode())
         return begin
 
@@ -348,34 +348,67 @@ def read_index(path: str | PathLike[str]) -> tuple[NDArray[np.int64], NDArray[np
     Raises:
         DataError: A line is not ``<key> <tab> <offset>`` (with its number), or a key is given twice.
     """
+    found, line, rest = [np.zeros(0, dtype=np.int64)], 1, b""
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            # Millions of lines in seconds: one parse of all numbers of a block, once its lines are known to be sound.
+            while block := file.read(_INDEX_BLOCK):
+                block = rest + block
+                end = block.rfind(b"\n") + 1
+                rest = block[end:]
+                found.append(_index_numbers(path, block[:end], line))
+                line += block.count(b"\n", 0, end)
+                if len(rest) > max(_INDEX_BLOCK, 64):  # no line is so long
+                    raise _blamed(path, rest, line)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if not _INDEX_LINES.fullmatch(data):
-        raise _blamed(path, data)
-    # Millions of lines in seconds: one parse of all numbers, now that the lines are known to be sound.
-    numbers = np.fromstring(data.decode("ascii"), dtype=np.int64, sep=" ")
+    found.append(_index_numbers(path, rest, line))
+    numbers = np.concatenate(found)
+    del found
     keys, offsets = numbers[0::2], numbers[1::2]
-    order = np.argsort(keys, kind="stable")
-    keys, offsets = keys[order], offsets[order]
+    if (keys[1:] < keys[:-1]).any():
+        order = np.argsort(keys, kind="stable")
+        keys, offsets = keys[order], offsets[order]
     twice = np.flatnonzero(keys[1:] == keys[:-1])
     if len(twice):
         raise DataError(f"{path}: the key {keys[twice[0]]} is given twice. Delete the file to have it rebuilt.")
     return keys, offsets
 
 
-def _blamed(path: str | PathLike[str], data: bytes) -> DataError:
+def _index_numbers(path: str | PathLike[str], data: bytes, line: int) -> NDArray[np.int64]:
+    """Keys and offsets in turn from whole lines, of which the first is line ``line`` of the file."""
+    if not _INDEX_LINES.fullmatch(data):
+        raise _blamed(path, data, line)
+    return np.fromstring(data.decode("ascii"), dtype=np.int64, sep=" ")
+
+
+def _blamed(path: str | PathLike[str], data: bytes, line: int) -> DataError:
     """The error that names the first line that is no index line."""
-    number, line = next(
-        (number, line)
-        for number, line in enumerate(data.split(b"\n"), start=1)
-        if not _INDEX_LINES.fullmatch(line + b"\n")
+    number, text = next(
+        (number, text)
+        for number, text in enumerate(data.split(b"\n"), start=line)
+        if not _INDEX_LINES.fullmatch(text + b"\n")
     )
     return DataError(
-        f"{path}, line {number}: expected '<key> <tab> <byte offset>', got {line[:80]!r}. "
+        f"{path}, line {number}: expected '<key> <tab> <byte offset>', got {text[:80]!r}. "
         "Delete the file to have it rebuilt by scanning."
     )
+
+
+def frame(payload: bytes, name: str) -> bytes:
+    """A record as it stands in the file: ``payload`` cut into parts, each with its head and padding.
+
+    Raises:
+        DataError: A part of 512 MiB or more. Begins with ``name``.
+    """
+    pieces = _split_at_magic(payload)
+    framed = bytearray()
+    for i, piece in enumerate(pieces):
+        if len(piece) > MAX_PART:
+            raise DataError(f"{name} has a part of {len(piece)} bytes, more than {MAX_PART}.")
+        kind = 0 if len(pieces) == 1 else 1 if i == 0 else 3 if i == len(pieces) - 1 else 2
+        framed += _PART.pack(MAGIC, kind << 29 | len(piece)) + piece + bytes(-len(piece) % 4)
+    return bytes(framed)
 
 
 def _split_at_magic(payload: bytes) -> list[bytes]:

@@ -55,7 +55,7 @@ def rfw_pairs(folder: AnyPath, group: str, *, images: AnyPath | None = None, ext
     file = Path(folder) / "txts" / group / f"{group}_pairs.txt"
     root = Path(images if images is not None else Path(folder) / "data") / group
     lines = [(number, line.split()) for number, line in enumerate(read_lines(file), start=1) if line.strip()]
-    found = PairCollector(f"RFW {group}", str(root))
+    found = PairCollector(f"RFW {group}", file, root)
     for (number, cells), fold in zip(lines, even_folds(len(lines)).tolist(), strict=True):
         whole = cells if len(cells) in (3, 4) else [""] * 3
         people = (whole[0], whole[0] if len(whole) == 3 else whole[2])

@@ -65,6 +65,15 @@ class Subset:
         number = {-1: -1} | {int(label): i for i, label in enumerate(people)}
         return Truth(*(np.array([number[k] for k in part.tolist()], dtype=np.int64) for part in (labels, twin_of)))
 
+    def read_into(self, i: int, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Image ``i`` in ``out`` (h, w, 3), which is returned."""
+        whole = getattr(self.image_set, "read_into", None)
+        if whole is None:
+            out[:] = self.read(i)
+        else:
+            whole(int(self.indices[i]), out)
+        return out
+
     def name(self, i: int) -> str:
         """Its name in the whole set."""
         return self.image_set.name(int(self.indices[i]))

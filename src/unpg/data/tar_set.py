@@ -10,6 +10,8 @@ import hashlib
 import json
 import mmap
 import re
+from array import array
+from collections import OrderedDict
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -18,16 +20,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unpg.data.decode import decode, first_size, require_size
+from unpg.data.decode import decode, decode_sized, first_size
 from unpg.data.dense_labels import dense_labels
-from unpg.errors import DataError
+from unpg.data.index_cache import Index, index_key, load_index, save_index
+from unpg.data.mapped import require_all_there
+from unpg.data.names_file import NAMES_FILE, names_for, read_names
+from unpg.errors import DataError, shown
 
 __all__ = ["TarMember", "TarSet", "tar_members"]
 
 _BLOCK = 512
-_IMAGES = ("jpg", "jpeg", "png", "bmp", "webp")
+_VERSION = 1  # of what lies in the cache
+_IMAGES = ("jpg", "jpeg", "png", "bmp", "webp", "ppm", "pgm", "tif", "tiff")
 _NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
 _LONGEST_NAME = 1 << 20  # bytes of an extended header
+_LONGEST_LABEL = 1 << 20  # bytes of a file with the identity
+_MAPS = 128  # shards mapped at a time: each map holds a file open, and a process may have 1,024 or fewer
 
 
 class TarMember(NamedTuple):
@@ -44,8 +52,12 @@ class TarMember(NamedTuple):
 class TarSet:
     """Images of tar shards, in the order of the shards and of the files in them.
 
-    A sample is a run of files with one key: an image (``.jpg``, ``.jpeg``, ``.png``, ``.bmp``, ``.webp``) and its
-    identity, in ``.cls`` as a number or name, or in ``.json`` under ``label_key``.
+    A sample is a run of files with one key: an image (``.jpg``, ``.jpeg``, ``.png``, ``.bmp``, ``.webp``, ``.ppm``,
+    ``.pgm``, ``.tif``, ``.tiff``) and its identity, in ``.cls`` as a number or name, or in ``.json`` under
+    ``label_key``. A file ``identities.json`` beside the first shard, a JSON list, names the labels 0, 1, ...
+
+    The first opening walks through all headers and labels; what it found is kept in the user's cache folder for as long
+    as paths, sizes and times of the shards stay, and is mapped from there, by workers too.
 
     Args:
         path: A ``.tar`` file, a folder of them (by name), or a pattern such as ``train-{000000..000127}.tar``.
@@ -53,7 +65,7 @@ class TarSet:
 
     Attributes:
         labels: (n,) int64, numbered from 0 without gaps: numbers in rising order, names as they appear.
-        identities: Name of each label: the number or name in the shards.
+        identities: Name of each label: that in the names file, else the number or name in the shards.
         skipped: Files in the shards that are no part of a sample.
         image_size: (height, width) of the first readable image; :meth:`read` refuses others.
 
@@ -65,20 +77,17 @@ class TarSet:
     def __init__(self, path: str | PathLike[str], label_key: str = "label") -> None:
         self.path = str(path)
         self.shards = _shards(self.path)
-        self.skipped = 0
-        self._maps: dict[int, mmap.mmap] = {}
-        people: list[int | str] = []
-        places: list[tuple[int, int, int, int]] = []
-        for shard in range(len(self.shards)):
-            for member, who in self._samples(shard, label_key):
-                people.append(who)
-                places.append((shard, member.head, member.begin, member.size))
-        if not people:
-            raise DataError(
-                f"{self.path} has no samples: {self.skipped} files, none called <key>.jpg beside <key>.cls."
-            )
-        self._places: NDArray[np.int64] = np.array(places, dtype=np.int64)
-        self.labels, self.identities = dense_labels(people)
+        self._maps: OrderedDict[int, mmap.mmap] = OrderedDict()
+        self._label_key = label_key
+        self._key = self._index_key()
+        found = load_index("tar", self._key, check=True)
+        self._cached = found is not None
+        if found is None:
+            built = self._build()
+            found = save_index("tar", self._key, built)
+            self._cached = found is not None
+            found = found or built
+        self._take(found)
         self.image_size, self._like = first_size(len(self), self._decoded, self._described, self.path)
 
     def __len__(self) -> int:
@@ -93,7 +102,9 @@ class TarSet:
     def content(self, i: int) -> bytes:
         """The image file of image ``i``, untouched."""
         shard, _, begin, size = self._places[i].tolist()
-        return self._map(shard)[begin : begin + size]
+        data = self._map(shard)
+        require_all_there(self.shards[shard], len(data))
+        return data[begin : begin + size]
 
     def read(self, i: int) -> NDArray[np.uint8]:
         """Image ``i``, (h, w, 3) uint8 RGB.
@@ -102,7 +113,11 @@ class TarSet:
             DataError: It cannot be read.
             SizeError: It is not of the size of the set's first readable image.
         """
-        return require_size(self._decoded(i), self.image_size, self._described(i), self._like)
+        return decode_sized(self.content(i), self.image_size, lambda: self._described(i), self._like)
+
+    def read_into(self, i: int, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Image ``i`` in ``out`` (h, w, 3), which is returned. Raises as :meth:`read`."""
+        return decode_sized(self.content(i), self.image_size, lambda: self._described(i), self._like, out)
 
     def digest(self) -> str:
         """From places and sizes in the shards, labels and identities, not from where the shards lie."""
@@ -119,23 +134,61 @@ class TarSet:
         shard, _, begin, _ = self._places[i].tolist()
         return f"{self.shards[shard]}, byte {begin}"
 
+    def _index_key(self) -> str:
+        return index_key([*self.shards, self._names_file], "tar", _VERSION, self._label_key)
+
+    @property
+    def _names_file(self) -> Path:
+        return self.shards[0].with_name(NAMES_FILE)
+
+    def _build(self) -> Index:
+        people: list[int | str] = []
+        places = array("q")
+        skipped = 0
+        for shard in range(len(self.shards)):
+            for found in self._samples(shard):
+                if found is None:
+                    skipped += 1
+                else:
+                    member, who = found
+                    people.append(who)
+                    places.extend((shard, member.head, member.begin, member.size))
+        if not people:
+            raise DataError(f"{self.path} has no samples: {skipped} files, none called <key>.jpg beside <key>.cls.")
+        labels, identities = dense_labels(people)
+        names = read_names(self._names_file)
+        if names is not None:
+            identities = names_for(identities, names, str(self._names_file))
+        table = np.array(places, dtype=np.int64).reshape(-1, 4)
+        return Index({"places": table, "labels": labels}, {"identities": identities, "skipped": skipped})
+
+    def _take(self, index: Index) -> None:
+        self._places: NDArray[np.int64] = index.arrays["places"]
+        self.labels: NDArray[np.int64] = index.arrays["labels"]
+        self.identities: list[str] = index.about["identities"]
+        self.skipped: int = index.about["skipped"]
+
     def _map(self, shard: int) -> mmap.mmap:
-        if shard not in self._maps:
+        if shard in self._maps:
+            self._maps.move_to_end(shard)
+        else:
+            if len(self._maps) == _MAPS:
+                self._maps.popitem(last=False)[1].close()
             self._maps[shard] = _mapped(self.shards[shard])
         return self._maps[shard]
 
-    def _samples(self, shard: int, label_key: str) -> Iterator[tuple[TarMember, int | str]]:
-        """Image and identity of each sample of a shard."""
+    def _samples(self, shard: int) -> Iterator[tuple[TarMember, int | str] | None]:
+        """Image and identity of each sample of a shard, and None for each file that is part of none."""
         file, data = str(self.shards[shard]), self._map(shard)
         key, parts = "", dict[str, TarMember]()
         seen: set[str] = set()
         for member in tar_members(data, file):
             found = _NAME.fullmatch(member.name)
             if found is None:
-                self.skipped += 1
+                yield None
                 continue
             if found[1] != key and parts:
-                yield _sample(data, file, key, parts, label_key)
+                yield _sample(data, file, key, parts, self._label_key)
                 parts = {}
             key, ending = found[1], found[2].lower()
             if ending in parts or (not parts and key in seen):
@@ -146,10 +199,20 @@ class TarSet:
             seen.add(key)
             parts[ending] = member
         if parts:
-            yield _sample(data, file, key, parts, label_key)
+            yield _sample(data, file, key, parts, self._label_key)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": {}}  # each process maps for itself
+        state = {**self.__dict__, "_maps": OrderedDict()}  # each process maps for itself
+        if self._cached:
+            del state["_places"], state["labels"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._index_key() != self._key:
+            raise DataError(f"{self.path} has changed since it was opened. Start anew.")
+        if "_places" not in state:
+            self._take(load_index("tar", self._key, check=False) or self._build())
 
 
 def tar_members(data: mmap.mmap | bytes, file: str, start: int = 0) -> Iterator[TarMember]:
@@ -175,7 +238,7 @@ def tar_members(data: mmap.mmap | bytes, file: str, start: int = 0) -> Iterator[
         if len(block) < _BLOCK or not _sum_holds(block):
             raise DataError(f"{file}, byte {at}: no header of a tar archive. The file is broken or compressed.")
         size = _number(block[124:136], file, at + 124)
-        if "size" in pax and not pax["size"].isdecimal():
+        if "size" in pax and not re.fullmatch("[0-9]{1,18}", pax["size"]):
             raise DataError(f"{file}, byte {head}: the size {pax['size'][:40]!r} in an extended header is no number.")
         size = int(pax["size"]) if "size" in pax else size
         begin = at + _BLOCK
@@ -218,6 +281,8 @@ def _sample(
             ".json."
         )
     where = f"{file}, byte {source.begin} ({source.name})"
+    if source.size > _LONGEST_LABEL:
+        raise DataError(f"{where}: {source.size:,} bytes, more than the {_LONGEST_LABEL:,} that an identity may take.")
     text = data[source.begin : source.begin + source.size]
     try:
         value: Any = text.decode().strip()
@@ -228,7 +293,7 @@ def _sample(
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-        raise DataError(f"{where}: expected a number or name, got {value!r:.80}.")
+        raise DataError(f"{where}: expected a number or name, got {shown(value, 80)}.")
     return images[0], value
 
 

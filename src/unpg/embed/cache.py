@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from unpg.data.image_set import ImageSet
-from unpg.data.record_set import cache_folder
+from unpg.data.index_cache import cache_folder
 from unpg.embed.digest import embedding_key
 from unpg.embed.embed import Flip, OnError, Precision, embed
 from unpg.embed.embeddings import Embeddings
@@ -20,7 +20,7 @@ __all__ = ["cached_embed", "default_cache"]
 
 def default_cache() -> Path:
     """Where embeddings are kept that belong to no run: ``$XDG_CACHE_HOME/unpg/embeddings``, else under ``~/.cache``."""
-    return cache_folder().with_name("embeddings")
+    return cache_folder("embeddings")
 
 
 def cached_embed(

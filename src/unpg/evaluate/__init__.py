@@ -3,12 +3,12 @@ model.
 """
 
 from unpg.data.label_noise import flip_labels
-from unpg.evaluate import named_searches, named_templates  # noqa: F401  (they register names)
+from unpg.evaluate import named_templates  # noqa: F401  (they register names)
 from unpg.evaluate.allpairs import AllPairs, all_pairs
 from unpg.evaluate.baselines import BASELINES, MODEL_BASELINES
 from unpg.evaluate.benchmark import AllPairsBenchmark, Benchmark, EmbedFunction, PairBenchmark, data_root
 from unpg.evaluate.bootstrap import Bootstrap, Interval, Intervals, Replicates, bootstrap
-from unpg.evaluate.comparison import Difference, compare, holm
+from unpg.evaluate.comparison import Difference, SeedMean, compare, holm, seed_means
 from unpg.evaluate.curves import Roc, TarAtFar
 from unpg.evaluate.diagnosis import (
     SHOWN_FILTERS,
@@ -31,6 +31,7 @@ from unpg.evaluate.judge import judge_all_pairs, judge_pairs, pair_scores
 from unpg.evaluate.layouts import LAYOUTS
 from unpg.evaluate.named import FOLDER_PROTOCOLS, OWN_DATA, open_benchmark
 from unpg.evaluate.named_pairs import pair_benchmark
+from unpg.evaluate.named_searches import judge_megaface_features
 from unpg.evaluate.quality import DiscardCurve, error_versus_discard, pair_quality
 from unpg.evaluate.registry import BENCHMARKS
 from unpg.evaluate.results import AllPairsResult, PairResult, Result, load_results, save_results, stored_replicates
@@ -89,6 +90,7 @@ __all__ = [
     "Sampling",
     "SearchBenchmark",
     "Searches",
+    "SeedMean",
     "SetDiagnosis",
     "TarAtFar",
     "TemplateBenchmark",
@@ -121,6 +123,7 @@ __all__ = [
     "judge_all_pairs",
     "judge_at",
     "judge_groups",
+    "judge_megaface_features",
     "judge_pairs",
     "list_evidence",
     "load_diagnosis",
@@ -136,6 +139,7 @@ __all__ = [
     "save_diagnosis",
     "save_results",
     "search",
+    "seed_means",
     "stored_replicates",
     "template_scores",
     "wilson_interval",

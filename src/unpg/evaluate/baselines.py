@@ -59,8 +59,9 @@ def mean_color(images: ImageSet) -> Embedded:
     return _unit(rows - 127.5)
 
 
-GRID, LBP_SIDE = 7, 112
-"""Blocks on a side, and pixels on a side to which images are resized for :func:`block_lbp`."""
+GRID, LBP_SIDE = 7, 56
+"""Blocks on a side, and pixels on a side to which images are averaged for :func:`block_lbp`: at 112 the noise of JPEG
+makes the patterns (LFW: 65.0 % instead of 67.5 %)."""
 
 
 def _uniform_bins() -> NDArray[np.intp]:
@@ -88,9 +89,7 @@ def block_lbp(images: ImageSet) -> Embedded:
     rows = np.empty((len(images), GRID * GRID * count), dtype=np.float32)
     for i in range(len(images)):
         grey = Image.fromarray(images.read(i)).convert("L")
-        if grey.size != (side, side):
-            grey = grey.resize((side, side), Image.Resampling.BILINEAR)
-        x = np.asarray(grey)
+        x = np.asarray(grey.resize((side, side), Image.Resampling.BOX))
         center = x[1:-1, 1:-1]
         pattern = np.zeros(center.shape, dtype=np.uint8)
         for bit, (dy, dx) in enumerate(around):

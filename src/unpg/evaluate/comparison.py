@@ -12,13 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unpg.errors import ConfigError, DataError
-from unpg.evaluate.bootstrap import Replicates
+from unpg.evaluate.bootstrap import Interval, Replicates, interval
 from unpg.evaluate.intervals import check_confidence
 
-__all__ = ["Difference", "compare", "holm"]
+__all__ = ["Difference", "SeedMean", "compare", "holm", "seed_means"]
 
-LESS_IS_BETTER = frozenset({"eer"})
-"""Figures that are errors."""
+LESS_IS_BETTER = frozenset({"eer", "fmr", "fnmr"})
+"""Figures that are errors; those of a group too, as ``fmr/African``."""
+
+
+def _less_is_better(figure: str) -> bool:
+    return figure.partition("/")[0] in LESS_IS_BETTER
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Difference:
     @property
     def gain(self) -> tuple[float, float, float]:
         """By how much B is better, with its interval: the estimate, low and high, turned round for errors."""
-        if self.figure in LESS_IS_BETTER:
+        if _less_is_better(self.figure):
             return 0.0 - self.estimate, 0.0 - self.high, 0.0 - self.low
         return self.estimate, self.low, self.high
 
@@ -64,15 +68,16 @@ class Difference:
         """B - A, low and high in percentage points, as finely as the width of the interval deserves."""
         return self._written(self.estimate, self.low, self.high)
 
-    def sentence(self, a: str, b: str) -> str:
-        """In words; ``a`` and ``b`` are the models' names.
+    def sentence(self, a: str, b: str, *, sure: bool | None = None) -> str:
+        """In words; ``a`` and ``b`` are the models' names. ``sure``: whether one is better, where a correction for many
+        questions has decided that; None goes by the interval.
 
         >>> Difference("accuracy", 0.013, 0.004, 0.022, 0.006, 0.997, 0.95, 1000, (1, 1)).sentence("A", "B")
         'B beats A by 1.3 points, 95 % interval 0.4 to 2.2'
         """
         gain, low, high = self.gain
         told = f"{b} and {a} are not told apart:"
-        if not low <= 0 <= high:
+        if sure if sure is not None else not low <= 0 <= high:
             if gain < 0:
                 a, b, gain, low, high = b, a, -gain, -high, -low
             told = f"{b} beats {a} by"
@@ -84,6 +89,55 @@ class Difference:
         decimals = min(max(1, 1 - math.floor(math.log10(width))), 4) if width > 0 else 1
         # Adding 0 makes the zero that has a sign one that has none.
         return tuple(f"{round(100 * rate, decimals) + 0.0:.{decimals}f}".replace("-", "−") for rate in rates)
+
+
+@dataclass(frozen=True)
+class SeedMean:
+    """A figure of one recipe, over its training seeds.
+
+    Attributes:
+        figure: Its name.
+        mean: Over the seeds, a fraction.
+        spread: Standard deviation between seeds (of a sample: s - 1); None with one.
+        interval: Of the mean: what other people and, with two seeds or more, other seeds would change.
+        seeds: Models averaged.
+    """
+
+    figure: str
+    mean: float
+    spread: float | None
+    interval: Interval
+    seeds: int
+
+
+def seed_means(models: Sequence[Replicates], effective: float, confidence: float = 0.95) -> tuple[SeedMean, ...]:
+    """The mean of each figure over models that differ in their training seed alone.
+
+    Each replicate draws people and seeds, as :func:`compare` does.
+
+    Args:
+        models: One for each seed, judged with the same draws.
+        effective: Identities (or pairs) of equal size that would weigh as much; for figures without any error.
+        confidence: Of the intervals.
+
+    Returns:
+        One entry for each figure that all have.
+
+    Raises:
+        DataError: The replicates are of other pairs, or of other draws.
+        ConfigError: ``confidence`` is not in (0, 1), or there is no model.
+    """
+    check_confidence(confidence)
+    _check_same_draws(models)
+    found = []
+    for figure in models[0].figures:
+        if not all(figure in model.figures for model in models):
+            continue
+        mean, drawn = _mean(tuple(models), figure, 0)
+        single = [model.estimates[model.figures.index(figure)] for model in models]
+        spread = float(np.std(single, ddof=1)) if len(models) > 1 else None
+        found.append(SeedMean(figure, mean, spread, interval(mean, drawn, effective, confidence), len(models)))
+    return tuple(found)
 
 
 def compare(
@@ -110,20 +164,12 @@ def compare(
     """
     check_confidence(confidence)
     sides = [(side,) if isinstance(side, Replicates) else tuple(side) for side in (a, b)]
+    models = [model for side in sides for model in side]
     if not all(sides):
         raise ConfigError("A comparison needs one model or more on each side.")
-    models = [model for side in sides for model in side]
-    first = models[0]
-    for model in models[1:]:
-        if (model.digest, model.unit) != (first.digest, first.unit):
-            raise DataError("The models were judged on different pairs, so no pair by pair comparison is possible.")
-        if (model.seed, len(model.values)) != (first.seed, len(first.values)):
-            raise DataError(
-                f"The models were judged with different draws: seed {first.seed} and {len(first.values)} replicates, "
-                f"seed {model.seed} and {len(model.values)}. Judge them again with the same."
-            )
+    _check_same_draws(models)
     found = []
-    for figure in first.figures:
+    for figure in models[0].figures:
         if not all(figure in model.figures for model in models):
             continue
         estimates, drawn = zip(*(_mean(side, figure, place) for place, side in enumerate(sides)), strict=True)
@@ -134,7 +180,7 @@ def compare(
         tail = (1 - confidence) / 2
         low, high = np.quantile(real, [tail, 1 - tail])
         not_above, not_below = int(np.sum(real <= 0)), int(np.sum(real >= 0))
-        better = np.mean(real < 0) if figure in LESS_IS_BETTER else np.mean(real > 0)
+        better = np.mean(real < 0) if _less_is_better(figure) else np.mean(real > 0)
         found.append(
             Difference(
                 figure=figure,
@@ -171,6 +217,20 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
         highest = max(highest, min((len(p_values) - rank) * p_values[at], 1.0))
         adjusted[at] = highest
     return tuple(adjusted)
+
+
+def _check_same_draws(models: Sequence[Replicates]) -> None:
+    if not models:
+        raise ConfigError("A mean over training seeds needs one model or more.")
+    first = models[0]
+    for model in models[1:]:
+        if (model.digest, model.unit) != (first.digest, first.unit):
+            raise DataError("The models were judged on different pairs, so no pair by pair comparison is possible.")
+        if (model.seed, len(model.values)) != (first.seed, len(first.values)):
+            raise DataError(
+                f"The models were judged with different draws: seed {first.seed} and {len(first.values)} replicates, "
+                f"seed {model.seed} and {len(model.values)}. Judge them again with the same."
+            )
 
 
 def _mean(models: tuple[Replicates, ...], figure: str, side: int) -> tuple[float, NDArray[np.float64]]:

@@ -21,6 +21,7 @@ from unpg.evaluate.distribution import Distribution
 from unpg.evaluate.judge import pair_scores
 from unpg.evaluate.sampling import ClassWeights, Sample, View, sample_negatives, view
 from unpg.evaluate.wdfs import Wdfs
+from unpg.json_file import read_json_object
 from unpg.pairs import BoxWhisker, Filter, KeepAll, Quantile, Scope, TopK
 
 __all__ = [
@@ -212,23 +213,28 @@ def load_diagnosis(folder: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(folder) / "diagnosis.json"
     again = f"Run `unpg diagnose {folder}` again."
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json_object(path, again)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. `unpg diagnose {folder}` writes it.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {error}. {again}") from None
-    if not isinstance(found, dict) or not isinstance(found.get("sets"), list):
-        raise DataError(f'{path} has no list "sets". {again}')
+    if not isinstance(found.get("sets"), list) or not all(isinstance(one, dict) for one in found["sets"]):
+        raise DataError(f'{path} has no list "sets" of objects. {again}')
     for one in found["sets"]:
         lacking = [key for key in ("name", "wdfs", "samples", "histograms") if key not in one]
         if lacking:
             raise DataError(f"{path}: a set lacks {', '.join(lacking)}. {again}")
         histograms = one["histograms"]
-        bins = len(histograms["edges"]) - 1
-        counts = {**histograms["samples"], "positives": histograms["positives"], "negatives": histograms["negatives"]}
-        for name, histogram in counts.items():
-            if len(histogram) != bins:
-                raise DataError(f"{path}: the histogram {name!r} has {len(histogram)} entries for {bins} bins. {again}")
+        try:
+            bins = len(histograms["edges"]) - 1
+            counts = {**histograms["samples"], **{name: histograms[name] for name in ("positives", "negatives")}}
+            sizes = {name: len(histogram) for name, histogram in counts.items()}
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}: histograms must be an object with the lists edges, positives and negatives, and samples, an "
+                f"object of such: {error}. {again}"
+            ) from None
+        for name, size in sizes.items():
+            if size != bins:
+                raise DataError(f"{path}: the histogram {name!r} has {size} entries for {bins} bins. {again}")
     return found
 
 

@@ -26,6 +26,7 @@ from unpg.evaluate.evidence import Evidence, list_evidence
 from unpg.evaluate.hardest import NamedPair
 from unpg.evaluate.transfer import AtThreshold, judge_at
 from unpg.evaluate.verification import BestThreshold, FoldAccuracy
+from unpg.json_file import read_json_object
 
 __all__ = [
     "AllPairsResult",
@@ -281,7 +282,7 @@ def save_results(folder: str | os.PathLike[str], results: Sequence[Result], **in
         folder: Usually the run folder, or one for a model without a run.
         results: What the benchmarks returned.
         info: What else to say about the model, fit for JSON: ``model="..."``, ``flip="sum"``,
-            ``versions={...}``.
+            ``versions={...}``. A mapping is joined to the one that is there: ``data_digests={"lfw": "..."}``.
 
     Returns:
         The path of ``results.json``.
@@ -298,7 +299,9 @@ def save_results(folder: str | os.PathLike[str], results: Sequence[Result], **in
         names_path(scores).unlink(missing_ok=True)
         if names is not None:
             names_path(scores).write_text("".join(f"{_one_line(name)}\n" for name in names), encoding="utf-8")
-    kept.update(info)
+    for key, value in info.items():
+        before = kept.get(key)
+        kept[key] = {**before, **value} if isinstance(before, dict) and isinstance(value, Mapping) else value
     # Written beside and renamed: a reader, or a crash, never meets half a file.
     beside = path.with_suffix(".json.part")
     beside.write_text(json.dumps(kept, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -313,14 +316,14 @@ def load_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
         DataError: There is no ``results.json``, or it is not one.
     """
     path = Path(folder) / "results.json"
+    again = "Delete it and run `unpg evaluate` again."
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json_object(path, again)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. `unpg evaluate --out {folder}` writes it.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {error}. Delete it and run `unpg evaluate` again.") from None
-    if not isinstance(found, dict) or not isinstance(found.get("results"), dict):
-        raise DataError(f'{path} has no object "results". Delete it and run `unpg evaluate` again.')
+    results = found.get("results")
+    if not isinstance(results, dict) or not all(isinstance(figures, dict) for figures in results.values()):
+        raise DataError(f'{path} has no object "results" of objects. {again}')
     return found
 
 

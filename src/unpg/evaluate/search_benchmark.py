@@ -22,7 +22,7 @@ from unpg.evaluate.search_protocol import (
 from unpg.evaluate.template_protocol import TemplateImages, pool_templates
 from unpg.evaluate.templates import Pooling, named_pooling
 
-__all__ = ["BlufrBenchmark", "DistractorBenchmark", "Enrolled", "SearchBenchmark", "closed_set"]
+__all__ = ["BlufrBenchmark", "DistractorBenchmark", "Enrolled", "SearchBenchmark", "closed_set", "judge_distractors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,21 +158,35 @@ class DistractorBenchmark:
     def run(self, embed: EmbedFunction) -> IdentificationResult:
         """Identification rate at rank 1, 5, 10, and TAR at FAR 1e-6 of probes against distractors."""
         vectors, _ = embedded(self.images, embed)
-        most = min(RANKS[-1], len(self.distractors))
-        found = with_distractors(
+        return judge_distractors(
+            self.name,
             vectors[self.probes],
             self.subjects,
             vectors[self.distractors],
-            ranks=range(1, most + 1),
-            targets=(self.far,),
+            far=self.far,
+            notes=self.notes,
         )
-        rates = GalleryRates(
-            subjects=len(np.unique(self.subjects)),
-            probes=found.pairs,
-            mated=found.pairs,
-            rank={k: found.rates[k] for k in RANKS if k <= most},
-            tpir_at_fpir=(),
-            tar_at_far=found.verification,
-            cmc=np.array([found.rates[k] for k in range(1, most + 1)]),
-        )
-        return IdentificationResult(self.name, {"distractors": rates}, distractors=found.distractors, notes=self.notes)
+
+
+def judge_distractors(
+    name: str,
+    probes: NDArray[np.floating],
+    subjects: NDArray[np.integer],
+    distractors: NDArray[np.floating],
+    *,
+    far: float = 1e-6,
+    notes: tuple[str, ...] = (),
+) -> IdentificationResult:
+    """Judge probes (p, d) of ``subjects`` (p,) among distractors (n, d); see :class:`DistractorBenchmark`."""
+    most = min(RANKS[-1], len(distractors))
+    found = with_distractors(probes, subjects, distractors, ranks=range(1, most + 1), targets=(far,))
+    rates = GalleryRates(
+        subjects=len(np.unique(subjects)),
+        probes=found.pairs,
+        mated=found.pairs,
+        rank={k: found.rates[k] for k in RANKS if k <= most},
+        tpir_at_fpir=(),
+        tar_at_far=found.verification,
+        cmc=np.array([found.rates[k] for k in range(1, most + 1)]),
+    )
+    return IdentificationResult(name, {"distractors": rates}, distractors=found.distractors, notes=notes)

@@ -5,18 +5,17 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from unpg.data.image_set import ImageSet
 from unpg.errors import ConfigError
-from unpg.evaluate.allpairs import coarse_counts, count_cosines, fine_cosines, histogram_edges
+from unpg.evaluate.allpairs import coarse_counts, histogram_edges
 from unpg.evaluate.benchmark import EmbedFunction, embedded
 from unpg.evaluate.bootstrap import Bootstrap, Intervals, Replicates, bootstrap
 from unpg.evaluate.curves import Roc, TarAtFar
 from unpg.evaluate.evidence import list_evidence
 from unpg.evaluate.results import kept_replicates, named_tars, resolved_targets, told_intervals, told_threshold
-from unpg.evaluate.templates import Pooling, Templates, named_pooling, pool, row_scores
+from unpg.evaluate.templates import Pooling, Templates, named_pooling, pool, roc_of_cosines, row_scores
 from unpg.evaluate.transfer import AtThreshold, judge_at
 
 __all__ = [
@@ -189,8 +188,7 @@ class TemplateBenchmark:
         pooled = pool_templates(self.name, self.images, embed, self.pooled, self.pooling)
         preset = self.pooling if isinstance(self.pooling, str) else None
         scores = row_scores(pooled.vectors, self.pairs)
-        genuine, impostor = (count_cosines(torch.from_numpy(scores[kind])).numpy() for kind in (self.same, ~self.same))
-        roc = Roc.from_counts(fine_cosines(), genuine, impostor)
+        roc, genuine, impostor = roc_of_cosines(scores, self.same)
         return TemplateResult(
             benchmark=self.name,
             images=len(self.images),

@@ -14,10 +14,20 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from unpg.errors import ConfigError, DataError, ShapeError, did_you_mean
-from unpg.evaluate.allpairs import full_precision, rounded
+from unpg.evaluate.allpairs import count_cosines, fine_cosines, full_precision, rounded
+from unpg.evaluate.curves import Roc
 from unpg.evaluate.threads import in_threads
 
-__all__ = ["POOLINGS", "Pooling", "Templates", "named_pooling", "pool", "row_scores", "template_scores"]
+__all__ = [
+    "POOLINGS",
+    "Pooling",
+    "Templates",
+    "named_pooling",
+    "pool",
+    "roc_of_cosines",
+    "row_scores",
+    "template_scores",
+]
 
 Lengths = Literal["keep", "one", "detector"]
 
@@ -220,6 +230,21 @@ def row_scores(vectors: NDArray[np.float32], pairs: NDArray[np.integer]) -> NDAr
         else:
             found = _pair_by_pair(x, sides)
         return rounded(found).numpy()
+
+
+def roc_of_cosines(
+    scores: NDArray[np.float32], same: NDArray[np.bool_]
+) -> tuple[Roc, NDArray[np.int64], NDArray[np.int64]]:
+    """The curve of scores (p,) that are multiples of the resolution of ties: counted, not sorted, and exact.
+
+    Also how many genuine and how many impostor pairs have each of :func:`~unpg.evaluate.allpairs.fine_cosines`.
+
+    Raises:
+        DataError: There is no genuine or no impostor pair.
+    """
+    everyone = count_cosines(torch.from_numpy(scores)).numpy()
+    genuine = count_cosines(torch.from_numpy(scores[same])).numpy()
+    return Roc.from_counts(fine_cosines(), genuine, everyone - genuine), genuine, everyone - genuine
 
 
 def _from_products(x: Tensor, sides: list[NDArray[np.integer]], used: list[NDArray[np.int64]]) -> Tensor:

@@ -1,6 +1,7 @@
 """Reading weights that others have saved, without running anything of theirs.
 
-torch checkpoints are read with ``weights_only=True``, which builds tensors and plain containers and nothing else.
+torch checkpoints are read by :func:`unpg.embed.torch_file.read_torch`, which builds tensors and plain containers and
+nothing else, no larger than the file.
 """
 
 import hashlib
@@ -11,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from unpg.embed.torch_file import read_torch
 from unpg.errors import DataError
 
 __all__ = ["file_digest", "read_state_dict"]
@@ -71,7 +72,9 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _checkpoint(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return read_torch(path)
+    except DataError:
+        raise
     except pickle.UnpicklingError as error:
         objects = sorted(set(re.findall(r"GLOBAL ([\w.]+)", str(error))))
         if not objects:

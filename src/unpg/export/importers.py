@@ -17,7 +17,7 @@ from unpg.backbones import create_backbone
 from unpg.embed.model import Model
 from unpg.errors import ConfigError, DataError
 from unpg.export.foreign import file_digest, read_state_dict
-from unpg.export.state import fill
+from unpg.export.state import fill, planned, require_fit
 from unpg.registry import Registry
 from unpg.transforms.tensor import Preprocessing
 
@@ -104,11 +104,20 @@ def import_weights(
         preprocessing=preprocessing or foreign.preprocessing,
         settings={**foreign.settings, **(settings or {})},
     )
+    plan = planned(
+        foreign.kind,
+        dim=foreign.dim,
+        input_size=foreign.preprocessing.size,
+        settings=foreign.settings,
+        source=str(path),
+    )
+    tensors = _with_counters(foreign.state, plan)
+    require_fit(plan, tensors, str(path))
     with torch.random.fork_rng(devices=[]):
         backbone = create_backbone(
             foreign.kind, dim=foreign.dim, input_size=foreign.preprocessing.size, **foreign.settings
         )
-    fill(backbone, _with_counters(foreign.state, backbone), str(path))
+    fill(backbone, tensors, str(path))
     info = {
         "imported_from": Path(path).name,
         "file_sha256": file_digest(path),
@@ -120,7 +129,11 @@ def import_weights(
 
 def _with_counters(state: State, backbone: nn.Module) -> dict[str, Tensor]:
     """``state`` with batch norm's counters, which old checkpoints lack and nothing here uses, at 0."""
-    counters = {k: v for k, v in backbone.state_dict().items() if k.endswith(".num_batches_tracked")}
+    counters = {
+        k: torch.zeros_like(v, device="cpu")
+        for k, v in backbone.state_dict().items()
+        if k.endswith(".num_batches_tracked")
+    }
     return {**counters, **state}
 
 

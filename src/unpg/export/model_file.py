@@ -13,7 +13,7 @@ from unpg.backbones import create_backbone
 from unpg.embed.model import Model
 from unpg.embed.tensor_file import read_tensors, write_tensors
 from unpg.errors import DataError, UnpgError
-from unpg.export.state import fill
+from unpg.export.state import fill, planned, require_fit
 from unpg.transforms.tensor import Preprocessing
 
 __all__ = ["FORMAT", "VERSION", "load_model", "save_model"]
@@ -60,6 +60,8 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         if not isinstance(header.get(name), kind):
             raise DataError(f"{path}: the header's {name!r} must be {kind.__name__} in JSON, got {header.get(name)!r}.")
     try:
+        shape = {"dim": header["dim"], "input_size": header["input_size"], "settings": header["settings"]}
+        require_fit(planned(header["kind"], **shape, source=str(path)), tensors, str(path))
         with torch.random.fork_rng(devices=[]):  # the initialization is overwritten at once
             backbone = create_backbone(
                 header["kind"], dim=header["dim"], input_size=header["input_size"], **header["settings"]

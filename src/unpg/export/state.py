@@ -1,12 +1,15 @@
 """Putting a state dict into a backbone, or saying exactly why it does not fit."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from unpg.backbones import Backbone, create_backbone
 from unpg.errors import DataError
 
-__all__ = ["fill"]
+__all__ = ["fill", "planned", "require_fit"]
 
 SHOWN = 5
 
@@ -24,6 +27,29 @@ def fill(backbone: nn.Module, tensors: Mapping[str, Tensor], source: str) -> Non
     Raises:
         DataError: Tensors are missing, unexpected, of another shape or kind of number; lists them.
     """
+    require_fit(backbone, tensors, source)
+    backbone.load_state_dict(dict(tensors))
+
+
+def planned(kind: str, *, dim: int, input_size: Sequence[int], settings: Mapping[str, Any], source: str) -> Backbone:
+    """The backbone that a file describes, without memory for its weights.
+
+    The sizes are a stranger's: :func:`require_fit` compares them with the tensors that the file has before a network of
+    that size is made.
+
+    Raises:
+        ConfigError: As :func:`unpg.backbones.create_backbone`.
+        DataError: Sizes that no tensor can have.
+    """
+    try:
+        with torch.device("meta"):
+            return create_backbone(kind, dim=dim, input_size=input_size, **settings)
+    except (RuntimeError, OverflowError) as error:
+        raise DataError(f"{source} describes a backbone that cannot be built: {str(error)[:300]}") from error
+
+
+def require_fit(backbone: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Raise unless ``tensors`` are those of ``backbone``, as :func:`fill` does."""
     wanted = backbone.state_dict()
     missing = [name for name in wanted if name not in tensors]
     unexpected = [name for name in tensors if name not in wanted]
@@ -43,7 +69,6 @@ def fill(backbone: nn.Module, tensors: Mapping[str, Tensor], source: str) -> Non
             f"{source}: the tensors are not those of the backbone; {'; '.join(faults)}. Check kind, dim, input_size "
             "and settings, or take the file that belongs to them."
         )
-    backbone.load_state_dict(dict(tensors))
 
 
 def _describe(tensor: Tensor) -> str:

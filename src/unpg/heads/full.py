@@ -1,15 +1,19 @@
-"""All class weights, whole, on one device."""
+"""All class weights, whole, in every process."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from unpg.errors import ConfigError
+from unpg.distributed import World
+from unpg.heads.base import Part, check_head, drawn_rows, places
 
 __all__ = ["FullHead"]
 
 
 class FullHead(nn.Module):
     """One weight vector per class: the proxies of classification losses.
+
+    Of several processes all hold all weights, and each compares with its own part of the classes; gradients are added
+    up afterwards.
 
     Args:
         num_classes: C, the number of identities.
@@ -22,16 +26,25 @@ class FullHead(nn.Module):
 
     def __init__(self, num_classes: int, dim: int, *, init_std: float = 0.01, centers: int = 1) -> None:
         super().__init__()
-        if num_classes < 1 or dim < 1:
-            raise ConfigError(f"A head needs num_classes >= 1 and dim >= 1, got {num_classes} and {dim}.")
-        if not init_std > 0:
-            raise ConfigError(f"head.init_std must be > 0, got {init_std}.")
-        if centers < 1:
-            raise ConfigError(f"A head needs centers >= 1, got {centers}.")
+        check_head(num_classes, dim, centers, init_std)
         self.num_classes = num_classes
         self.dim = dim
         self.centers = centers
-        self.weight = nn.Parameter(torch.randn(num_classes * centers, dim) * init_std)
+        rows = num_classes * centers
+        self.weight = nn.Parameter(drawn_rows(rows, dim, init_std, 0, rows))
+
+    def part(self, labels: Tensor, world: World, step: int | None) -> Part:
+        """This process's range of the classes."""
+        if world.alone:
+            return Part(self.weight, labels, self.num_classes)
+        first, last = world.part(self.num_classes)
+        weights = self.weight[first * self.centers : last * self.centers]
+        return Part(weights, places(labels, first, last), self.num_classes)
+
+    @torch.no_grad()
+    def lookup(self, labels: Tensor, world: World) -> Tensor:
+        """(b, d) weights of the labels' classes, detached."""
+        return self.weight[labels]
 
     def extra_repr(self) -> str:
         """Sizes, for ``repr``."""

@@ -1,5 +1,6 @@
 """Named losses: declarations over pairs, margins and aggregates."""
 
+from unpg.losses.global_loss import global_loss
 from unpg.losses.pair_loss import LossOutput, PairLoss, effective_rank
 from unpg.losses.sum_loss import SumLoss
 from unpg.losses.zoo import (
@@ -49,6 +50,7 @@ __all__ = [
     "curricularface",
     "effective_rank",
     "elasticface",
+    "global_loss",
     "infonce",
     "magface",
     "margin_contrastive",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from unpg.aggregate import Aggregate
+from unpg.distributed import ALONE, World
 from unpg.errors import ConfigError, ShapeError
 from unpg.margins import Margin
 from unpg.pairs import PairGenerator
@@ -79,7 +80,13 @@ class PairLoss(nn.Module):
         self.aggregate = aggregate
 
     def forward(
-        self, features: Tensor, labels: Tensor, *, step: int | None = None, sample_ids: Tensor | None = None
+        self,
+        features: Tensor,
+        labels: Tensor,
+        *,
+        step: int | None = None,
+        sample_ids: Tensor | None = None,
+        world: World = ALONE,
     ) -> LossOutput:
         """The loss of (b, d) features, not normalised, with (b,) integer labels.
 
@@ -89,6 +96,7 @@ class PairLoss(nn.Module):
             step: Optimizer steps done so far; needed if a part follows a schedule.
             sample_ids: (b,) int64, which image each feature is of; a memory then knows a picture again, and drawn
                 margins do not depend on the order of the batch.
+            world: Processes that all have this batch and share the work: :func:`unpg.losses.global_loss` calls it so.
 
         Raises:
             ShapeError: Features are not (b, d), or labels or sample ids are not (b,) integers.
@@ -96,7 +104,9 @@ class PairLoss(nn.Module):
         """
         _check_batch(features, labels, sample_ids)
         with torch.autocast(features.device.type, enabled=False):
-            anchors = Anchors.of(features, labels, sample_ids=sample_ids, step=step)
+            if not self.aggregate.reductions:
+                world = ALONE  # it asks for single pairs: each process computes all of them
+            anchors = Anchors.of(features, labels, sample_ids=sample_ids, step=step, world=world)
             pairs = self.pairs(anchors)
             margin = self.margin.for_batch(anchors, pairs.target())
             aggregated = self.aggregate(pairs, margin, anchors)

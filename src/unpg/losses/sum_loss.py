@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from unpg.distributed import ALONE, World
 from unpg.errors import ConfigError
 from unpg.losses.pair_loss import LossOutput, PairLoss
 
@@ -39,7 +40,13 @@ class SumLoss(nn.Module):
         self.starts = {name: starts.get(name, 0) for name in losses}
 
     def forward(
-        self, features: Tensor, labels: Tensor, *, step: int | None = None, sample_ids: Tensor | None = None
+        self,
+        features: Tensor,
+        labels: Tensor,
+        *,
+        step: int | None = None,
+        sample_ids: Tensor | None = None,
+        world: World = ALONE,
     ) -> LossOutput:
         """The weighted sum, with the arguments of :meth:`PairLoss.forward`.
 
@@ -55,7 +62,7 @@ class SumLoss(nn.Module):
             waits = step is not None and step < self.starts[name]
             with torch.set_grad_enabled(torch.is_grad_enabled() and not waits):
                 # A loss that waits still sees the batch: its memory fills.
-                out: LossOutput = loss(features, labels, step=step, sample_ids=sample_ids)
+                out: LossOutput = loss(features, labels, step=step, sample_ids=sample_ids, world=world)
             weight = 0.0 if waits else self.weights[name]
             total = weight * out.loss if total is None else total + weight * out.loss
             per_anchor = weight * out.per_anchor if per_anchor is None else per_anchor + weight * out.per_anchor

@@ -21,7 +21,7 @@ from unpg.aggregate import (
     TripletHinge,
 )
 from unpg.errors import ConfigError
-from unpg.heads import FullHead
+from unpg.heads import make_head
 from unpg.losses.pair_loss import PairLoss
 from unpg.losses.sum_loss import SumLoss
 from unpg.margins import (
@@ -83,7 +83,7 @@ Distance = Literal["euclidean", "cosine"]
 
 
 def _classes(num_classes: int, dim: int, margin: Margin, aggregate: Aggregate, centers: int = 1) -> PairLoss:
-    return PairLoss(ClassPairs(FullHead(num_classes, dim, centers=centers)), margin, aggregate)
+    return PairLoss(ClassPairs(make_head(num_classes, dim, centers)), margin, aggregate)
 
 
 def _distance(name: str) -> Margin:

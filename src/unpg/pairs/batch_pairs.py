@@ -55,9 +55,9 @@ class BatchPairs:
 
         def pairs(rule: SameLabel | DifferentLabel, scope: Scope) -> SimilaritySet:
             if scope == "anchor":
-                return SimilaritySet(anchors.unit, anchors.unit, rule)
+                return SimilaritySet(anchors.unit, anchors.unit, rule, world=anchors.world)
             once = EachPairOnce(rule, len(anchors))
-            return SimilaritySet(anchors.unit, anchors.unit, once, shared=True, kernel=self.kernel)
+            return SimilaritySet(anchors.unit, anchors.unit, once, shared=True, kernel=self.kernel, world=anchors.world)
 
         return Pairs(
             positives=pairs(same, self.positives),

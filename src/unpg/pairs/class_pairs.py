@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from unpg.errors import DataError, ShapeError
-from unpg.heads import FullHead
-from unpg.similarity import Anchors, ClassSet, Negatives, OwnClassSet, Pairs, Streaming
+from unpg.heads import Head
+from unpg.similarity import Anchors, ClassSet, Negatives, OwnClassSet, Pairs, Shard, Streaming
 
 __all__ = ["ClassPairs", "check_labels"]
 
@@ -14,11 +14,11 @@ class ClassPairs(nn.Module):
     """Classification-based pair generation: each feature with its own class weight, against all the others.
 
     Args:
-        head: Holds the class weights.
+        head: Holds the class weights, all or part of them.
         streaming: How the similarities are computed.
     """
 
-    def __init__(self, head: FullHead, streaming: Streaming = Streaming()) -> None:
+    def __init__(self, head: Head, streaming: Streaming = Streaming()) -> None:
         super().__init__()
         self.head = head
         self.streaming = streaming
@@ -31,8 +31,14 @@ class ClassPairs(nn.Module):
             DataError: A label out of range. On the host the message names it; on CUDA the check is asynchronous.
         """
         check_labels(anchors, self.head.num_classes, self.head.dim)
+        part = self.head.part(anchors.labels, anchors.world, anchors.step)
         classes = ClassSet(
-            anchors.unit, self.head.weight, anchors.labels, centers=self.head.centers, streaming=self.streaming
+            anchors.unit,
+            part.weights,
+            anchors.labels,
+            centers=self.head.centers,
+            streaming=self.streaming,
+            shard=Shard(part.places, part.num_classes, anchors.world, part.inclusion, part.drawn),
         )
         return Pairs(positives=OwnClassSet(classes), negatives=(Negatives("classes", classes),))
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from unpg.errors import ConfigError
+from unpg.heads import places
 from unpg.pairs.class_pairs import check_labels
-from unpg.similarity import Anchors, ClassSet, Negatives, OwnClassSet, Pairs, Streaming
+from unpg.similarity import Anchors, ClassSet, Negatives, OwnClassSet, Pairs, Shard, Streaming
 
 __all__ = ["FeaturePairs", "finite_rows"]
 
@@ -43,7 +44,14 @@ class FeaturePairs(nn.Module):
             self._store()
             self._waiting = (finite_rows(anchors.unit), anchors.labels.clone())
         # A copy: the next batch writes to the features before a late backward pass may have read them.
-        classes = ClassSet(anchors.unit, self.vectors.clone(), anchors.labels, streaming=self.streaming)
+        first, last = anchors.world.part(len(self.vectors))
+        classes = ClassSet(
+            anchors.unit,
+            self.vectors[first:last].clone(),
+            anchors.labels,
+            streaming=self.streaming,
+            shard=Shard(places(anchors.labels, first, last), len(self.vectors), anchors.world),
+        )
         return Pairs(positives=OwnClassSet(classes), negatives=(Negatives("classes", classes),))
 
     @torch.no_grad()

@@ -6,8 +6,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from unpg.distributed import World
 from unpg.errors import ConfigError, ShapeError
-from unpg.heads import FullHead
+from unpg.heads import Head
 from unpg.pairs.batch_pairs import Scope, check_scope
 from unpg.pairs.feature_pairs import finite_rows
 from unpg.pairs.noise import Filter, KeepAll
@@ -58,7 +59,7 @@ class MemoryPairs(nn.Module):
         start: int = 0,
         scope: Scope = "batch",
         keep: Filter = KeepAll(),
-        head: FullHead | None = None,
+        head: Head | None = None,
     ) -> None:
         super().__init__()
         if size < 1 or start < 0:
@@ -96,18 +97,18 @@ class MemoryPairs(nn.Module):
         rule: MaskRule = DifferentLabel(anchors.labels, labels)
         if anchors.sample_ids is not None:
             rule = DifferentSample(rule, anchors.sample_ids, ids)
-        columns = self._corrected(filled).to(anchors.unit.dtype)
-        negatives = SimilaritySet(anchors.unit, columns, rule, shared=self.scope == "batch")
+        columns = self._corrected(filled, anchors.world).to(anchors.unit.dtype)
+        negatives = SimilaritySet(anchors.unit, columns, rule, shared=self.scope == "batch", world=anchors.world)
         nothing = SimilaritySet(anchors.unit, columns[:0], DifferentLabel(anchors.labels, labels[:0]))
         return Pairs(nothing, (Negatives("memory", self.keep(negatives)),))
 
     @torch.no_grad()
-    def _corrected(self, filled: int) -> Tensor:
+    def _corrected(self, filled: int, world: World) -> Tensor:
         head = self._head[0]
         vectors = self.vectors[:filled].clone()
         if head is None or filled == 0:
             return vectors
-        moved = normalize(head.weight[self.labels[:filled]]).vectors - self.centers[:filled]
+        moved = normalize(head.lookup(self.labels[:filled], world)).vectors - self.centers[:filled]
         return normalize(vectors + moved).vectors
 
     @torch.no_grad()
@@ -116,7 +117,7 @@ class MemoryPairs(nn.Module):
         ids = torch.full_like(anchors.labels, -1) if ids is None else ids
         head = self._head[0]
         unit = finite_rows(anchors.unit)
-        centers = unit[:, :0] if head is None else normalize(head.weight[anchors.labels]).vectors
+        centers = unit[:, :0] if head is None else normalize(head.lookup(anchors.labels, anchors.world)).vectors
         self._waiting = (unit, anchors.labels.clone(), ids.clone(), centers)
 
     @torch.no_grad()

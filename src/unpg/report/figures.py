@@ -1,7 +1,7 @@
 """Drawings of the report, as SVG text that scales with the page and needs nothing from outside.
 
-All are small (fit for a phone) and told apart by color, line style and, beyond five lines, marker. Colors:
-Okabe and Ito's set, which color-blind readers can tell apart.
+All are small (fit for a phone). Lines are told apart by color, dashes and marker, so that each of the three is enough
+for five of them. Colors: Okabe and Ito's set, which color-blind readers can tell apart.
 """
 
 import html
@@ -15,6 +15,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -23,11 +24,27 @@ from numpy.typing import NDArray
 
 from unpg.evaluate.curves import RELIABLE_FALSE_ACCEPTS, Roc
 
-__all__ = ["Drawing", "Line", "curve", "det", "line_style", "lines", "mismatch", "own_ids", "similarity_histograms"]
+__all__ = [
+    "Curve",
+    "Drawing",
+    "Line",
+    "as_svg",
+    "curve",
+    "legend_above",
+    "line_style",
+    "lines",
+    "mismatch",
+    "operating_points",
+    "own_ids",
+    "power",
+    "similarity_histograms",
+    "small_axes",
+]
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (6, 1.6, 1.2, 1.6)), (0, (1.3, 1.3)), (0, (8, 2, 1.2, 2, 1.2, 2)))
-MARKERS = ("", "o", "s", "^", "D", "v")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "++++")
 INK, MUTED, GRID = "#222222", "#666666", "#e4e4e4"
 WIDTH = 4.8  # inches; at 96 pixels each as wide as a phone, so that text of 9 points stays readable there
 
@@ -80,71 +97,74 @@ class Line:
 
 def line_style(number: int) -> dict[str, Any]:
     """Color, dashes and marker of line ``number``: the same model looks the same in all figures."""
-    marker = MARKERS[(number // len(DASHES)) % len(MARKERS)]
     return {
         "color": COLORS[number % len(COLORS)],
         "linestyle": DASHES[number % len(DASHES)],
-        **({"marker": marker, "markevery": 0.15, "markersize": 4} if marker else {}),
+        "marker": MARKERS[number % len(MARKERS)],
+        # Every line has its marks at other places, lest those of lines that coincide hide each other.
+        "markevery": (0.02 + 0.03 * (number % 7), 0.22),
+        "markersize": 4,
     }
 
 
 def lines(
-    data: Sequence[Line], caption: str, *, x: str, y: str, log_y: bool = False, from_zero: bool = False
+    data: Sequence[Line],
+    caption: str,
+    *,
+    x: str,
+    y: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    from_zero: bool = False,
 ) -> Drawing:
     """Lines over a common axis, as training curves are. ``from_zero``: the axis of ``y`` starts at 0 at the latest."""
-    with _axes(len(data), [line.label for line in data]) as (figure, axes):
+    with small_axes([line.label for line in data]) as (figure, axes):
         drawn = []
         for line in data:
             look = line_style(line.style)
             if len(line.x) <= 12:  # a few evaluations: show where they are
-                look |= {"marker": look.get("marker", "o"), "markersize": 3.5, "markevery": 1}
+                look |= {"markevery": 1}
             drawn += axes.plot(line.x, line.y, **look)
         axes.set(xlabel=x, ylabel=y)
+        if log_x:
+            axes.set_xscale("log")
+            ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if t <= max(max(line.x) for line in data)]
+            axes.xaxis.set_ticks(ticks, [str(t) for t in ticks])
+            axes.xaxis.set_minor_formatter(NullFormatter())
         if log_y:
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(FuncFormatter(_power))
+            axes.yaxis.set_major_formatter(FuncFormatter(power))
             axes.yaxis.set_minor_formatter(NullFormatter())
         elif from_zero:
             low, high = axes.get_ylim()
             # Autoscaling leaves no air above when the values hardly vary.
             axes.set_ylim(min(0.0, low), high + 0.03 * (high - min(0.0, low)))
-        _legend(axes, drawn, [line.label for line in data])
-        return Drawing(_svg(figure, caption), caption)
+        legend_above(axes, drawn, [line.label for line in data])
+        return Drawing(as_svg(figure, caption), caption)
 
 
-def curve(rocs: Mapping[str, tuple[int, Roc]], caption: str) -> Drawing:
-    """TAR over FAR, FAR logarithmic. ``rocs``: name -> (style number, curve)."""
-    with _axes(len(rocs), list(rocs)) as (figure, axes):
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The operating points of a model, drawn in style number ``style``."""
+
+    label: str
+    roc: Roc
+    style: int = 0
+
+
+def curve(curves: Sequence[Curve], caption: str) -> Drawing:
+    """TAR over FAR, FAR logarithmic."""
+    labels = [c.label for c in curves]
+    with small_axes(labels) as (figure, axes):
         drawn = []
-        for style, roc in rocs.values():
-            far, at = _steps(roc)
-            drawn += axes.plot(far, 100 * roc.tar[at], drawstyle="steps-post", **line_style(style))
+        for c in curves:
+            far, at = operating_points(c.roc)
+            drawn += axes.plot(far, 100 * c.roc.tar[at], drawstyle="steps-post", **line_style(c.style))
         axes.set(xlabel="FAR", ylabel="TAR (%)")
-        _far_axis(axes, rocs)
+        _far_axis(axes, [c.roc for c in curves])
         axes.set_ylim(-2, 102)
-        _legend(axes, drawn, list(rocs))
-        return Drawing(_svg(figure, caption), caption)
-
-
-def det(rocs: Mapping[str, tuple[int, Roc]], caption: str) -> Drawing:
-    """Detection error trade-off: FNMR over FMR, both logarithmic."""
-    with _axes(len(rocs), list(rocs)) as (figure, axes):
-        drawn = []
-        for style, roc in rocs.values():
-            far, at = _steps(roc)
-            fnmr = roc.fnmr[at]
-            shown = np.where(fnmr > 0, fnmr, np.nan)
-            drawn += axes.plot(far, shown, drawstyle="steps-post", **line_style(style))
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(10, numticks=12))
-        axes.yaxis.set_major_formatter(FuncFormatter(_power))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set(xlabel="FMR", ylabel="FNMR")
-        _far_axis(axes, rocs)
-        low, _ = axes.get_ylim()
-        axes.set_ylim(10 ** np.floor(np.log10(max(low, 1e-7))), 1.2)
-        _legend(axes, drawn, list(rocs))
-        return Drawing(_svg(figure, caption), caption)
+        legend_above(axes, drawn, labels)
+        return Drawing(as_svg(figure, caption), caption)
 
 
 HISTOGRAMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -167,7 +187,7 @@ def similarity_histograms(similarities: Mapping[str, Any], caption: str, *, log:
     found = {k: np.asarray(similarities["counts"].get(k, []), dtype=float) for k in HISTOGRAMS}
     found = {k: v for k, v in found.items() if v.sum() > 0}
     labels = [HISTOGRAMS[k][0] for k in found]
-    with _axes(len(found), labels) as (figure, axes):
+    with small_axes(labels) as (figure, axes):
         drawn: list[Line2D] = []
         for key, counts in found.items():
             density = counts / counts.sum() / np.diff(edges)
@@ -186,12 +206,12 @@ def similarity_histograms(similarities: Mapping[str, Any], caption: str, *, log:
         axes.set_xlim(*_span(edges, list(found.values()), fences))
         if log:
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(FuncFormatter(_power))
+            axes.yaxis.set_major_formatter(FuncFormatter(power))
             axes.yaxis.set_minor_formatter(NullFormatter())
         else:
             axes.set_ylim(bottom=0)
-        _legend(axes, drawn, labels)
-        return Drawing(_svg(figure, caption), caption)
+        legend_above(axes, drawn, labels)
+        return Drawing(as_svg(figure, caption), caption)
 
 
 def mismatch(diagnosed: Mapping[str, Any], caption: str) -> Drawing:
@@ -206,7 +226,7 @@ def mismatch(diagnosed: Mapping[str, Any], caption: str) -> Drawing:
     wdfs = diagnosed["wdfs"]
     inf, sup, hardest = (wdfs[k] for k in ("robust_inf_positive", "robust_sup_negative", "sup_negative"))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 5.2 + 0.19 * _legend_rows(len(found), list(found))), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 5.2 + 0.19 * legend_rows(list(found))), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.25))
         for axes in (above, below):
             axes.axvspan(sup, hardest, color="#eeeeee", linewidth=0, zorder=0)
@@ -221,13 +241,13 @@ def mismatch(diagnosed: Mapping[str, Any], caption: str) -> Drawing:
         above.set_ylim(bottom=0)
         below.set(xlabel="cosine similarity", ylabel="density (log)")
         below.set_yscale("log")
-        below.yaxis.set_major_formatter(FuncFormatter(_power))
+        below.yaxis.set_major_formatter(FuncFormatter(power))
         below.yaxis.set_minor_formatter(NullFormatter())
         below.set_xlim(*_span(edges, list(found.values()), [inf, sup]))
         _mark(above, inf, "inf S\u1d56", 0.97, inf > sup)
         _mark(above, sup, "sup S\u207f", 0.86, sup >= inf)
-        _legend(above, lines_here, list(found))
-        return Drawing(_svg(figure, caption), caption)
+        legend_above(above, lines_here, list(found))
+        return Drawing(as_svg(figure, caption), caption)
 
 
 def _density(edges: NDArray[Any], counts: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -283,23 +303,23 @@ def _span(edges: NDArray[Any], histograms: list[NDArray[Any]], fences: list[floa
     return float(max(low - air, edges[0])), float(min(high + air, edges[-1]))
 
 
-def _steps(roc: Roc) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def operating_points(roc: Roc) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """FARs, evenly spaced on a logarithmic axis, and the operating point of the largest TAR at each."""
     far = np.unique(np.concatenate([np.geomspace(1 / roc.impostor, 1, 240), roc.fmr[-1:]]))
     return far, np.searchsorted(roc.fmr, far * (1 + 1e-12), side="right") - 1
 
 
-def _far_axis(axes: Axes, rocs: Mapping[str, tuple[int, Roc]]) -> None:
-    resolved = min(1 / roc.impostor for _, roc in rocs.values())
+def _far_axis(axes: Axes, rocs: Sequence[Roc]) -> None:
+    resolved = min(1 / roc.impostor for roc in rocs)
     axes.set_xscale("log")
     axes.set_xlim(min(resolved, 0.1), 1)  # an axis needs a length, however few the pairs
     axes.xaxis.set_major_locator(LogLocator(10, numticks=12))
-    axes.xaxis.set_major_formatter(FuncFormatter(_power))
+    axes.xaxis.set_major_formatter(FuncFormatter(power))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.axvspan(resolved, min(1.0, RELIABLE_FALSE_ACCEPTS * resolved), color="#f1f1f1", linewidth=0, zorder=0)
 
 
-def _power(value: float, _: object = None) -> str:
+def power(value: float, _: object = None) -> str:
     """Powers of ten as 10 with a superscript, short numbers as they are."""
     if value <= 0:
         return "0"
@@ -312,22 +332,27 @@ def _power(value: float, _: object = None) -> str:
 
 
 @contextmanager
-def _axes(entries: int, labels: Sequence[str]) -> Iterator[tuple[Figure, Axes]]:
+def small_axes(labels: Sequence[str], height: float = 2.9) -> Iterator[tuple[Figure, Axes]]:
     """A small figure with room for the legend above the drawing, so that it never hides a line."""
-    rows = _legend_rows(entries, labels)
+    rows = legend_rows(labels)
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         # Names may hold letters that matplotlib's font lacks; the browser has them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure(figsize=(WIDTH, 2.9 + 0.19 * rows), layout="constrained")
+        figure = Figure(figsize=(WIDTH, height + 0.19 * rows), layout="constrained")
         yield figure, figure.add_subplot()
 
 
-def _legend_rows(entries: int, labels: Sequence[str]) -> int:
+def legend_rows(labels: Sequence[str]) -> int:
+    """Lines of text of the legend."""
     columns = 1 if any(len(label) > 26 for label in labels) else 2
-    return -(-entries // columns)
+    return -(-len(set(labels)) // columns)
 
 
-def _legend(axes: Axes, drawn: Sequence[Line2D], labels: Sequence[str]) -> None:
+def legend_above(axes: Axes, drawn: Sequence[Artist], labels: Sequence[str]) -> None:
+    """A legend above the drawing; what has the same label, as seeds of a recipe have, shares an entry."""
+    first = dict(zip(reversed(labels), reversed(drawn), strict=True))
+    labels = list(dict.fromkeys(labels))
+    drawn = [first[label] for label in labels]
     # A leading underscore would hide the entry, a very long name would squeeze the drawing.
     shown = [f"\u200b{_short(label)}" if label.startswith("_") else _short(label) for label in labels]
     axes.figure.legend(
@@ -346,7 +371,7 @@ def _short(label: str) -> str:
     return label if len(label) <= 44 else f"{label[:30]}…{label[-12:]}"
 
 
-def _svg(figure: Figure, label: str) -> str:
+def as_svg(figure: Figure, label: str) -> str:
     """The figure as an SVG element that fits its column; ids are made its own, since all share one page."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

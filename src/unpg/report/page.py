@@ -1,28 +1,29 @@
 """The report's page: which tables and figures, in which order, with which captions."""
 
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from numpy.typing import NDArray
 
-from unpg.errors import DataError
-from unpg.evaluate.curves import Roc
-from unpg.evaluate.results import scores_path
+from unpg.errors import ConfigError, DataError
 from unpg.report.differences import difference_tables, run_differences
-from unpg.report.figures import Drawing, Line, curve, det, lines, own_ids, similarity_histograms
+from unpg.report.discard import discard_drawings, discard_table
+from unpg.report.figures import Drawing, own_ids, similarity_histograms
+from unpg.report.groups import group_bars
+from unpg.report.hardest import hard_pairs, hardest_table
+from unpg.report.judged import cmc_curves, verification_curves
 from unpg.report.mismatch import mismatches
+from unpg.report.recipes import recipes, seed_table
 from unpg.report.run import SIMILARITY_SETS, RunData
-from unpg.report.tables import differing_settings, result_tables, run_facts
+from unpg.report.table import Table
+from unpg.report.tables import differing_settings, result_tables, run_facts, threshold_table
+from unpg.report.training import training_curves
+from unpg.report.wdfs import quantile_bars, sampling_table, wdfs_table
+from unpg.report.writers import WRITERS
 
-__all__ = ["write_report"]
-
-POINTS = 400
-"""Points of a training curve at most; beyond, the mean of each stretch of steps is drawn."""
+__all__ = ["report_tables", "write_report", "write_tables"]
 
 
 def write_report(
@@ -31,6 +32,7 @@ def write_report(
     title: str = "Face embeddings, judged",
     *,
     figures: str | os.PathLike[str] | None = None,
+    thumbnails: bool = False,
 ) -> Path:
     """Write one HTML page about ``runs`` to ``out``; it needs no other file and no network.
 
@@ -39,31 +41,20 @@ def write_report(
         runs: What it is about.
         title: Of the page.
         figures: A folder in which every figure is also left as an SVG file, by its number on the page.
+        thumbnails: Put small pictures of the hardest pairs on the page. Mind what the license of the set allows.
 
     Raises:
         DataError: There are no runs, two have one name, or none has anything to show.
     """
-    names = [run.name for run in runs]
-    if not runs:
-        raise DataError("A report needs one run or more; give the run folders.")
-    if len(set(names)) < len(names):
-        double = next(name for name in names if names.count(name) > 1)
-        raise DataError(
-            f"Two models of the report are called {double!r}. Name them apart: --names on the command line, "
-            f"load_run(folder, name=...) in Python."
-        )
-    bare = [
-        run.name for run in runs if not run.results and not run.steps and not run.similarities and not run.diagnosis
-    ]
-    if len(bare) == len(runs):
-        raise DataError(
-            f"There is nothing to show for {', '.join(bare)}: no results, no logged steps. Let training log a step "
-            "(see metrics.jsonl), or run `unpg evaluate`."
-        )
+    _check(runs)
     sections = {
-        "curves": _curves(runs),
+        "curves": verification_curves(runs),
+        "searches": cmc_curves(runs),
+        "groups": group_bars(runs),
+        "quality": discard_drawings(runs),
+        "wdfs": quantile_bars(runs),
         "similarities": _similarities(runs),
-        "training": _training(runs),
+        "training": training_curves(runs),
     }
     number = 0
     numbered: dict[str, list[tuple[int, Drawing]]] = {}
@@ -81,11 +72,11 @@ def write_report(
         title=title,
         runs=runs,
         css=(here / "page.css").read_text(encoding="utf-8"),
-        tables=result_tables(runs),
-        differences=difference_tables(*run_differences(runs)),
+        tables=_sections(runs),
         figures=numbered,
-        differing=differing_settings(runs),
-        facts=run_facts(runs),
+        recipes=recipes(runs),
+        hardest=hard_pairs(runs, thumbnails=thumbnails),
+        thumbnails=thumbnails,
         missing=[run.name for run in runs if run.steps and not run.similarities and not run.diagnosis],
     )
     if figures is not None:
@@ -98,36 +89,66 @@ def write_report(
     return path
 
 
-def _curves(runs: Sequence[RunData]) -> list[Drawing]:
-    drawings = []
-    for benchmark in dict.fromkeys(b for run in runs for b in run.results):
-        rocs = {}
-        for style, run in enumerate(runs):
-            arrays = run.scores.get(scores_path(Path(), benchmark).stem)
-            if benchmark in run.results and arrays is not None:
-                rocs[run.name] = (style, _roc(arrays))
-        if not rocs:
-            continue
-        few = max(roc.impostor for _, roc in rocs.values())
-        axis = f"The axis starts at one of {few:,} impostor pairs; in the shade fewer than thirty are accepted."
-        drawings.append(
-            curve(rocs, f"{benchmark}: genuine pairs accepted (TAR) over impostor pairs accepted (FAR). {axis}")
-        )
-        drawings.append(
-            det(
-                rocs,
-                f"{benchmark}: genuine pairs refused (FNMR) over impostor pairs accepted (FMR); lower is better. "
-                "Where a line ends on the right, no genuine pair is refused.",
-            )
-        )
-    return drawings
+def write_tables(
+    out: str | os.PathLike[str], runs: Sequence[RunData], form: str, title: str = "Face embeddings, judged"
+) -> Path:
+    """Write the tables of the report alone.
+
+    Args:
+        out: The file.
+        runs: What they are about.
+        form: ``"md"``, ``"csv"`` or ``"latex"``; see :mod:`unpg.report.writers`.
+        title: Of all.
+
+    Raises:
+        ConfigError: Nobody writes this format.
+        DataError: As :func:`write_report`.
+    """
+    if form not in WRITERS:
+        raise ConfigError(f"Tables are written as {', '.join(WRITERS)}; got {form!r}.")
+    _check(runs)
+    path = Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(WRITERS[form][1](report_tables(runs), title), encoding="utf-8")
+    return path
 
 
-def _roc(arrays: Any) -> Roc:
-    if "scores" in arrays:
-        return Roc.from_scores(arrays["scores"], arrays["same"])
-    # A bin holds its lower edge: accepting from there on is an operating point of the exact curve.
-    return Roc.from_counts(arrays["edges"][:-1], arrays["genuine"], arrays["impostor"])
+def report_tables(runs: Sequence[RunData]) -> list[Table]:
+    """All tables of the report, in its order."""
+    return [table for tables in _sections(runs).values() for table in tables]
+
+
+def _sections(runs: Sequence[RunData]) -> dict[str, list[Table]]:
+    maybe: Mapping[str, Sequence[Table | None]] = {
+        "results": [*result_tables(runs), threshold_table(runs)],
+        "seeds": [seed_table(runs)],
+        "differences": [difference_tables(*run_differences(runs))],
+        "quality": [discard_table(runs)],
+        "wdfs": [wdfs_table(runs), sampling_table(runs)],
+        "hardest": [hardest_table(hard_pairs(runs))],
+        "configuration": [differing_settings(runs), run_facts(runs)],
+    }
+    return {section: [table for table in tables if table is not None] for section, tables in maybe.items()}
+
+
+def _check(runs: Sequence[RunData]) -> None:
+    names = [run.name for run in runs]
+    if not runs:
+        raise DataError("A report needs one run or more; give the run folders.")
+    if len(set(names)) < len(names):
+        double = next(name for name in names if names.count(name) > 1)
+        raise DataError(
+            f"Two models of the report are called {double!r}. Name them apart: --names on the command line, "
+            f"load_run(folder, name=...) in Python."
+        )
+    bare = [
+        run.name for run in runs if not run.results and not run.steps and not run.similarities and not run.diagnosis
+    ]
+    if len(bare) == len(runs):
+        raise DataError(
+            f"There is nothing to show for {', '.join(bare)}: no results, no logged steps. Let training log a step "
+            "(see metrics.jsonl), or run `unpg evaluate`."
+        )
 
 
 def _similarities(runs: Sequence[RunData]) -> list[Drawing]:
@@ -164,103 +185,3 @@ def _similarities(runs: Sequence[RunData]) -> list[Drawing]:
 def _kept(counts: Any) -> str:
     offered, kept = (sum(counts.get(name, ())) for name in ("batch_negatives", "batch_negatives_kept"))
     return f" The filter keeps {100 * kept / offered:.1f} % of the batch negatives." if offered and kept else ""
-
-
-def _training(runs: Sequence[RunData]) -> list[Drawing]:
-    drawings: list[Drawing] = []
-
-    def add(value: Callable[[Any], Any], caption: str, y: str, *, log: bool = False, from_zero: bool = True) -> None:
-        found = [
-            line for style, run in enumerate(runs) if (line := _series(run.steps, value, run.name, style)) is not None
-        ]
-        if found:
-            drawings.append(lines(found, caption, x="epoch", y=y, log_y=log, from_zero=from_zero))
-
-    add(lambda e: e.get("loss"), "Training loss. Losses with other terms are not comparable in height.", "loss")
-    add(lambda e: e.get("lr"), "Learning rate.", "learning rate")
-    drawings += _evaluations(runs)
-    drawings += _shares(runs)
-    add(_kept_share, "Share of the batch's negative pairs that the filter keeps.", "negatives kept (%)")
-    add(
-        _statistic("cosine/pairwise"),
-        "Mean cosine between embeddings of a batch. Near 0 they use the whole sphere; near 1 they have collapsed.",
-        "mean pairwise cosine",
-        from_zero=False,
-    )
-    return drawings
-
-
-def _evaluations(runs: Sequence[RunData]) -> list[Drawing]:
-    drawings = []
-    for benchmark in dict.fromkeys(b for run in runs for e in run.evaluations for b in e.get("results", {})):
-        events = [[e for e in run.evaluations if benchmark in e.get("results", {})] for run in runs]
-        metrics = {m for of_run in events for e in of_run for m in e["results"][benchmark]}
-        metric = next((m for m in ("accuracy", "tar@far=1e-3", "eer") if m in metrics), min(metrics, default=None))
-        if metric is None:
-            continue
-        found = []
-        for style, (run, of_run) in enumerate(zip(runs, events, strict=True)):
-            line = _series(of_run, partial(_metric, benchmark=benchmark, metric=metric), run.name, style)
-            if line is not None:
-                found.append(line)
-        if found:
-            name = metric.replace("tar@far=", "TAR at FAR ").replace("eer", "EER").replace("_", " ")
-            caption = f"{benchmark}: {name} as training goes on."
-            drawings.append(lines(found, caption, x="epoch", y=f"{name} (%)"))
-    return drawings
-
-
-def _shares(runs: Sequence[RunData]) -> list[Drawing]:
-    drawings = []
-    for run in runs:
-        found = []
-        for style, (key, label) in enumerate(
-            (("share/target", "target"), ("share/classes", "other classes"), ("share/batch", "batch negatives"))
-        ):
-            line = _series(run.steps, partial(_share, key=key), label, style)
-            if line is not None:
-                found.append(line)
-        if found:
-            caption = (
-                f"{run.name}: what the loss's denominator is made of. What has the larger share of the negatives has "
-                "the larger share of their gradient."
-            )
-            drawings.append(lines(found, caption, x="epoch", y="share of the denominator (%)", from_zero=True))
-    return drawings
-
-
-def _series(events: Sequence[Any], value: Callable[[Any], Any], label: str, style: int) -> Line | None:
-    points = [(e.get("epoch", e.get("step")), value(e)) for e in events]
-    kept = [(x, y) for x, y in points if x is not None and y is not None and np.isfinite(y)]
-    if not kept:
-        return None
-    x, y = np.array(kept, dtype=float).T
-    return Line(label, _thinned(x), _thinned(y), style)
-
-
-def _thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    if len(values) <= POINTS:
-        return values
-    return np.array([part.mean() for part in np.array_split(values, POINTS)])
-
-
-def _statistic(name: str) -> Callable[[Any], Any]:
-    return lambda event: event.get("statistics", {}).get(name)
-
-
-def _kept_share(event: Any) -> float | None:
-    statistics = event.get("statistics", {})
-    offered, kept = statistics.get("negatives/offered"), statistics.get("negatives/kept")
-    return 100 * kept / offered if offered and kept is not None else None
-
-
-def _metric(event: Any, benchmark: str, metric: str) -> float | None:
-    return _percent(event["results"][benchmark].get(metric))
-
-
-def _share(event: Any, key: str) -> float | None:
-    return _percent(event.get("statistics", {}).get(key))
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value

@@ -1,22 +1,26 @@
 """What a report is made from: the files of a training run, or of a model judged without one."""
 
-import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import IO, Any
+from zipfile import ZipFile
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from unpg.errors import DataError
+from unpg.config import parse_yaml
+from unpg.errors import ConfigError, DataError, shown
 from unpg.evaluate.diagnosis import load_diagnosis
-from unpg.evaluate.results import load_results
+from unpg.evaluate.results import load_results, names_path, scores_path
+from unpg.json_file import parse_json, read_json_object
 
 __all__ = ["SIMILARITY_SETS", "RunData", "load_run"]
+
+_MOST_BYTES = 1 << 30
+"""That a file of scores may unpack to; the figures of a hundred million pairs take a hundredth."""
 
 SIMILARITY_SETS = (
     "positives",
@@ -39,8 +43,10 @@ class RunData:
         results: Benchmark -> figures, as ``Result.to_dict()`` gives them. At least ``metrics`` must be there.
         steps: The training steps logged: ``step``, ``epoch``, ``loss``, ``lr``, ``statistics`` ...
         evaluations: The evaluations during training: ``epoch``, ``results`` {benchmark: {metric: value}}.
+        recipe: Runs with the same are one recipe with several training seeds; empty leaves that to the configuration.
         scores: Benchmark -> arrays that curves are drawn from (``scores``, ``same``, or ``genuine``,
-            ``impostor``, ``edges``).
+            ``impostor``, ``edges`` ...), as ``Result.arrays()`` gives them.
+        images: Benchmark -> what its images are called, for the ``pairs`` of its arrays to point into.
         similarities: ``similarities.json``: ``bins``, ``counts``, ``fences`` ...; None if the run has none.
         diagnosis: ``diagnosis.json``: ``sets`` ...; None if nobody diagnosed the run.
         config: The resolved configuration, YAML text; empty for a model without a run.
@@ -55,12 +61,14 @@ class RunData:
     steps: Sequence[Mapping[str, Any]] = ()
     evaluations: Sequence[Mapping[str, Any]] = ()
     scores: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
+    images: Mapping[str, Sequence[str]] = field(default_factory=dict)
     similarities: Mapping[str, Any] | None = None
     diagnosis: Mapping[str, Any] | None = None
     config: str = ""
     summary: Mapping[str, Any] = field(default_factory=dict)
     faults: int | None = None
     finished: bool = True
+    recipe: str = ""
 
 
 def load_run(folder: str | os.PathLike[str], name: str | None = None) -> RunData:
@@ -71,8 +79,7 @@ def load_run(folder: str | os.PathLike[str], name: str | None = None) -> RunData
         name: What to call the model; the folder's name if not given.
 
     Raises:
-        DataError: The folder is missing, lacks the files of a run and of results, or a file is broken. Names
-        the
+        DataError: The folder is missing, lacks the files of a run and of results, or a file is broken. Names the
             file, and the line where there are lines.
     """
     path = Path(folder)
@@ -97,20 +104,30 @@ def load_run(folder: str | os.PathLike[str], name: str | None = None) -> RunData
     extra = {key: value for key, value in judged.items() if key != "results"}
     faults = path / "faults.jsonl"
     similarities = path / "similarities.json"
+    kinds = {scores_path(path, name).name: str(of.get("protocol", "pairs")) for name, of in judged["results"].items()}
+    scores = sorted((path / "scores").glob("*.npz"))
     return RunData(
         name=name or str(extra.get("model") or path.resolve().name),
         folder=str(path),
         results=judged["results"],
         steps=[e for e in events if e.get("event") == "step"],
         evaluations=evaluations,
-        scores={npz.stem: _arrays(npz) for npz in sorted((path / "scores").glob("*.npz"))},
+        scores={npz.stem: _arrays(npz, kinds.get(npz.name, "")) for npz in scores},
+        images={npz.stem: _text(names_path(npz)).splitlines() for npz in scores if names_path(npz).is_file()},
         similarities=_similarities(similarities) if similarities.is_file() else None,
         diagnosis=load_diagnosis(path) if (path / "diagnosis.json").is_file() else None,
-        config=(path / "config.yaml").read_text(encoding="utf-8") if all(trained) else "",
+        config=_text(path / "config.yaml") if all(trained) else "",
         summary={**extra, **summary},
         faults=sum(1 for _ in _lines(faults)) if faults.is_file() else (0 if all(trained) else None),
         finished=bool(summary) or not any(trained),
     )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
 
 
 def settings(run: RunData) -> dict[str, Any]:
@@ -122,11 +139,9 @@ def settings(run: RunData) -> dict[str, Any]:
     if not run.config.strip():
         return {}
     try:
-        tree = yaml.safe_load(run.config)
-    except yaml.YAMLError as error:
-        raise DataError(f"config.yaml of {run.folder or run.name} is not YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise DataError(f"config.yaml of {run.folder or run.name} holds no settings, but {type(tree).__name__}.")
+        tree = parse_yaml(run.config, f"config.yaml of {run.folder or run.name}")
+    except ConfigError as error:
+        raise DataError(str(error)) from None
     return dict(_flat(tree, ""))
 
 
@@ -149,44 +164,64 @@ def _last(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
+    advice = "If it is the last line, the writer was stopped in it: delete the line."
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            try:
-                event = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{path}, line {number} is not JSON: {error.msg}. If it is the last line, the writer was stopped "
-                    "in it: delete the line."
-                ) from None
+            event = parse_json(line, f"{path}, line {number}", advice)
             if not isinstance(event, dict):
                 raise DataError(f"{path}, line {number} is not a JSON object.")
             yield event
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {error}. Write it again by ending the run with --resume.") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{path} must hold a JSON object; got {type(found).__name__}.")
-    return found
+    return read_json_object(path, "Write it again by ending the run with --resume.")
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "pairs": ("scores", "same"),
+    "all-pairs": ("genuine", "impostor", "edges"),
+    "templates": ("genuine", "impostor", "edges"),
+    "identification": ("cmc",),
+}
+
+
+def _arrays(path: Path, protocol: str) -> dict[str, NDArray[Any]]:
     try:
+        with ZipFile(path) as archive:
+            declared = sum(member.file_size for member in archive.infolist())
+            if declared > _MOST_BYTES:
+                raise DataError(
+                    f"{path} would unpack to {declared:,} bytes, more than {_MOST_BYTES:,}. It is no such file."
+                )
+            # numpy makes room for what an array's head says before it looks for the numbers.
+            for member in archive.infolist():
+                with archive.open(member) as file:
+                    _check_array(file, member.file_size)
         with np.load(path, allow_pickle=False) as stored:
             found = {name: stored[name] for name in stored.files}
-    except (BadZipFile, OSError, ValueError) as error:
-        raise DataError(f"{path} is not a file of scores: {error}. Run `unpg evaluate` again.") from None
-    if not ({"scores", "same"} <= found.keys() or {"genuine", "impostor", "edges"} <= found.keys()):
+    except DataError:
+        raise
+    # A broken archive raises as its compression, its checksums, or the text of an array's head.
+    except Exception as error:
+        raise DataError(f"{path} is not a file of scores: {shown(error)}. Run `unpg evaluate` again.") from None
+    lacking = [name for name in _NEEDED.get(protocol, ()) if name not in found]
+    if lacking:
         raise DataError(
-            f"{path} holds {', '.join(sorted(found)) or 'nothing'}; needed are scores and same, or genuine, impostor "
-            "and edges. Run `unpg evaluate` again."
+            f"{path} holds {', '.join(sorted(found)) or 'nothing'}; needed are {', '.join(_NEEDED[protocol])}. "
+            "Run `unpg evaluate` again."
         )
     return found
+
+
+def _check_array(file: IO[bytes], size: int) -> None:
+    """Raise unless the head of an array declares no more than the ``size`` bytes of its file."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = read(file)
+    if math.prod(shape) * kind.itemsize > size or min(shape, default=0) < 0:
+        raise ValueError(f"an array of shape {shape} in {size} bytes")
 
 
 def _similarities(path: Path) -> dict[str, Any]:
@@ -195,6 +230,8 @@ def _similarities(path: Path) -> dict[str, Any]:
     if not isinstance(bins, list) or not isinstance(counts, dict):
         raise DataError(f'{path} needs "bins" (a list of edges) and "counts" (histograms by name).')
     for name, histogram in counts.items():
+        if not isinstance(histogram, list):
+            raise DataError(f"{path}: counts.{name} must be a list of numbers, got {shown(histogram)}.")
         if len(histogram) != len(bins) - 1:
             raise DataError(
                 f"{path}: counts.{name} has {len(histogram)} entries for {len(bins)} edges; needed are {len(bins) - 1}."

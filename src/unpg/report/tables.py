@@ -1,131 +1,181 @@
 """The tables of a report: figures as they are printed, and what must be said about them."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from unpg.evaluate.curves import target_name
+from unpg.report.groups import group_tables
 from unpg.report.run import RunData, settings
+from unpg.report.table import HEADINGS, MARK, REFUSED, Cell, Group, Table, heading, is_ratio, number_cell, rate_cell
 
-__all__ = ["Cell", "Table", "differing_settings", "heading", "result_tables", "run_facts"]
-
-REFUSED, MARK = "n/r", "†"
+__all__ = ["differing_settings", "gallery_table", "result_tables", "run_facts", "threshold_table"]
 
 PROTOCOLS = {
     "pairs": "Pair lists",
     "all-pairs": "All pairs of a set",
+    "templates": "Templates",
+    "identification": "Identification",
 }
+"""Kinds of results whose figures share a table with a column each."""
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One entry: its text, a sign after it, the reason for either (shown on hover and below the table), and below the
-    text its interval.
-    """
-
-    text: str
-    mark: str = ""
-    reason: str = ""
-    interval: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with a heading per column; ``rows`` have as many cells. ``groups``: rows of one benchmark
-    each.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    groups: tuple[tuple[str, str, tuple[tuple[Cell, ...], ...]], ...]
-    notes: tuple[str, ...]
+_POINTS = {"tar_at_far": "tar@far=", "tpir_at_fpir": "tpir@fpir="}
 
 
 def result_tables(runs: Sequence[RunData]) -> list[Table]:
-    """One table per protocol; one group of rows per benchmark, in it one row per model. Rates in per cent."""
+    """One table per protocol; one group of rows per benchmark, in it one row per model. Rates in per cent.
+
+    Results of a kind that nobody here knows are shown as they are, in a table of their own.
+    """
     tables = []
-    protocols = sorted({_protocol(f) for run in runs for f in run.results.values()}, key=_protocol_order)
-    for protocol in protocols:
+    found = {_protocol(f) for run in runs for f in run.results.values()}
+    for protocol in (p for p in PROTOCOLS if p in found):
         judged = {run.name: {b: f for b, f in run.results.items() if _protocol(f) == protocol} for run in runs}
-        figures = [f for found in judged.values() for f in found.values()]
-        benchmarks = list(dict.fromkeys(b for found in judged.values() for b in found))
+        figures = [f for of in judged.values() for f in of.values()]
         columns = [c for c in _columns(figures) if any(_cell(f, c).text for f in figures)]
-        groups, notes = [], dict[str, None]()
-        for benchmark in benchmarks:
+        groups: list[Group] = []
+        notes = dict[str, None]()
+        if any(c.startswith("tpir@") for c in columns):
+            notes[
+                "TPIR at FPIR: at rank 1, with the smallest threshold T of the gallery at which no more than N × FPIR "
+                "of its N non-mated searches return a candidate of T or above."
+            ] = None
+        for benchmark in dict.fromkeys(b for of in judged.values() for b in of):
             rows = []
             for run in runs:
-                found = judged[run.name].get(benchmark)
-                if found is None:
+                of = judged[run.name].get(benchmark)
+                if of is None:
                     continue
-                cells = [replace(_cell(found, c), interval=_interval(found, c)) for c in columns]
+                cells = [_cell(of, c) for c in columns]
                 notes |= {f"{benchmark}: {c.reason}.": None for c in cells if c.reason}
-                notes |= {f"{benchmark}: {note}.": None for note in _interval_notes(found)}
+                notes |= {f"{benchmark}: {note}.": None for note in (*_interval_notes(of), *of.get("notes", ()))}
                 rows.append((Cell(run.name), *cells))
             groups.append((benchmark, _size(runs, judged, benchmark), tuple(rows)))
         headings = ("Model", *(heading(c) for c in columns))
-        title = PROTOCOLS.get(protocol, protocol)
-        tables.append(Table(title, headings, tuple(groups), _legend(groups, notes)))
+        tables.append(Table(PROTOCOLS[protocol], headings, tuple(groups), tuple(notes)))
+    if "identification" in found and (galleries := gallery_table(runs)) is not None:
+        tables.append(galleries)
+    tables += group_tables(runs)
+    tables += [_unknown(runs, protocol) for protocol in sorted(found - set(PROTOCOLS) - {"groups"})]
     return tables
 
 
-HEADINGS = {
-    "accuracy": "Accuracy, folds",
-    "accuracy_insightface_grid": "Accuracy, insightface grid",
-    "accuracy_best_threshold": "Accuracy, all-pairs best threshold",
-    "auc": "AUC",
-    "eer": "EER",
-}
+def gallery_table(runs: Sequence[RunData]) -> Table | None:
+    """The figures of each gallery or trial by itself; None if no result has several."""
+    groups: list[Group] = []
+    told = [
+        (benchmark, run.name, figures["per_gallery"])
+        for benchmark in dict.fromkeys(b for run in runs for b in run.results)
+        for run in runs
+        if len((figures := run.results.get(benchmark, {})).get("per_gallery") or {}) > 1
+    ]
+    columns = _columns([_gallery_metrics(g) for *_, of in told for g in of.values()])
+    for benchmark, model, of in told:
+        rows = []
+        for name, gallery in of.items():
+            counts = [Cell(f"{gallery[key]:,}", value=gallery[key]) for key in ("subjects", "probes", "mated")]
+            rows.append((Cell(name), *counts, *(_cell(_gallery_metrics(gallery), c) for c in columns)))
+        groups.append((benchmark, model, tuple(rows)))
+    if not groups:
+        return None
+    headings = ("Gallery", "Subjects", "Searches", "Mated", *map(heading, columns))
+    return Table("Identification, each gallery", headings, tuple(groups))
 
 
-def heading(column: str) -> str:
-    """A metric as it heads a column."""
-    if not column.startswith("tar@far="):
-        return HEADINGS.get(column, column)
-    factor, _, exponent = column.removeprefix("tar@far=").partition("e")
-    power = "10" + exponent.translate(str.maketrans("-+0123456789", "⁻⁺⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"TAR at FAR {power if factor == '1' else f'{factor}·{power}'}"
+def _gallery_metrics(gallery: Mapping[str, Any]) -> dict[str, Any]:
+    metrics = {f"rank={k}": rate for k, rate in gallery["rank"].items()}
+    for key, start in _POINTS.items():
+        metrics |= {f"{start}{target_name(p['target'])}": p["value"] for p in gallery[key] if p["value"] is not None}
+    return {**gallery, "metrics": metrics}
+
+
+def threshold_table(runs: Sequence[RunData]) -> Table | None:
+    """Error rates at a threshold that another set chose; None if nobody asked for any."""
+    groups: list[Group] = []
+    notes = dict[str, None]()
+    for benchmark in dict.fromkeys(b for run in runs for b in run.results):
+        rows = []
+        for run in runs:
+            at = run.results.get(benchmark, {}).get("at_threshold")
+            if at:
+                rates = [rate_cell(at[name], at["intervals"].get(name)) for name in ("fmr", "fnmr", "accuracy")]
+                rows.append((Cell(run.name), Cell(at["chosen"]), number_cell(at["threshold"], ".4f"), *rates))
+                if at.get("refused"):
+                    notes[f"{benchmark}: {at['refused']}."] = None
+        if rows:
+            groups.append((benchmark, "", tuple(rows)))
+    if not groups:
+        return None
+    kept = "The threshold is kept as it was chosen: how it would vary itself is not in the intervals."
+    headings = ("Model", "Chosen on", "Threshold", "FMR", "FNMR", "Accuracy")
+    return Table("At a threshold from another set", headings, tuple(groups), (kept, *notes))
+
+
+def _unknown(runs: Sequence[RunData], protocol: str) -> Table:
+    groups: list[Group] = []
+    for benchmark in dict.fromkeys(b for run in runs for b, f in run.results.items() if _protocol(f) == protocol):
+        told = {run.name: dict(_leaves(run.results.get(benchmark, {}))) for run in runs}
+        keys = list(dict.fromkeys(k for of in told.values() for k in of if k not in ("benchmark", "protocol")))
+        groups.append((benchmark, "", tuple((Cell(k), *(_leaf(of.get(k)) for of in told.values())) for k in keys)))
+    note = f"This version knows no results of the kind {protocol!r}: they are shown as results.json holds them."
+    return Table(
+        f"Results of the kind {protocol}", ("", *(run.name for run in runs)), tuple(groups), (note,), words=True
+    )
+
+
+def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if isinstance(tree, Mapping):
+        return [
+            leaf for key, value in tree.items() for leaf in _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    if isinstance(tree, list):
+        return [leaf for n, value in enumerate(tree) for leaf in _leaves(value, f"{prefix}[{n}]")]
+    return [(prefix, tree)]
+
+
+def _leaf(value: Any) -> Cell:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Cell("" if value is None else _setting(value), value=float(value) if number else None)
 
 
 def _protocol(figures: Mapping[str, Any]) -> str:
     return str(figures.get("protocol", "pairs"))
 
 
-def _protocol_order(protocol: str) -> tuple[int, str]:
-    known = list(PROTOCOLS)
-    return (known.index(protocol) if protocol in known else len(known)), protocol
-
-
 def _columns(figures: Sequence[Mapping[str, Any]]) -> list[str]:
-    """All metrics in reading order: accuracies, AUC, EER, TAR from the loosest FAR to the strictest, the
-    rest.
+    """All metrics in reading order: accuracies, AUC, EER, ranks, TPIR and TAR from the loosest rate to the strictest,
+    the rest.
     """
     named = {m for f in figures for m in f.get("metrics", {})} - {"accuracy_std"}
-    targets = {p["target"] for f in figures for p in f.get("tar_at_far", ())}
-    tars = {f"tar@far={target_name(t)}": float(t) for t in targets}
-    tars |= {m: float(m.removeprefix("tar@far=")) for m in named if m.startswith("tar@far=")}
     first = [m for m in HEADINGS if m in named]
-    return first + sorted(tars, key=lambda m: -tars[m]) + sorted(named - set(first) - set(tars))
+    ranks = {m: int(m.removeprefix("rank=")) for m in named if m.removeprefix("rank=").isdigit()}
+    ordered = first + sorted(ranks, key=lambda m: ranks[m])
+    for key, start in (("tpir_at_fpir", "tpir@fpir="), ("tar_at_far", "tar@far=")):
+        targets = {f"{start}{target_name(p['target'])}": float(p["target"]) for f in figures for p in f.get(key, ())}
+        for metric in named:
+            if metric.startswith(start) and " " not in metric:
+                targets[metric] = float(metric.removeprefix(start))
+        ordered += sorted(targets, key=lambda m: -targets[m])
+    return ordered + sorted(named - set(ordered))
 
 
 def _cell(figures: Mapping[str, Any], column: str) -> Cell:
     metrics = figures.get("metrics", {})
-    for point in figures.get("tar_at_far", ()):
-        if column == f"tar@far={target_name(point['target'])}":
-            if not point["resolvable"]:
-                return Cell(REFUSED, reason=point["reason"])
-            return Cell(f"{100 * point['value']:.2f}", "" if point["reliable"] else MARK, point["reason"])
-    if metrics.get(column) is None:
+    interval = ((figures.get("intervals") or {}).get("figures") or {}).get(column)
+    for key, start in _POINTS.items():
+        for point in figures.get(key, ()):
+            if column == f"{start}{target_name(point['target'])}":
+                if point["value"] is None:
+                    return Cell(REFUSED, reason=point["reason"])
+                mark = "" if point["reliable"] else MARK
+                return rate_cell(point["value"], interval, mark=mark, reason=point["reason"])
+    value = metrics.get(column)
+    if value is None:
         return Cell("")
-    if column == "accuracy" and metrics.get("accuracy_std") is not None:
-        return Cell(f"{100 * metrics['accuracy']:.2f} ± {100 * metrics['accuracy_std']:.2f}")
-    return Cell(f"{100 * metrics[column]:.2f}")
-
-
-def _interval(figures: Mapping[str, Any], column: str) -> str:
-    found = ((figures.get("intervals") or {}).get("figures") or {}).get(column)
-    if not found or found["low"] is None:
-        return ""
-    return f"{100 * found['low']:.2f} to {100 * found['high']:.2f}"
+    if is_ratio(column):
+        return number_cell(value, ".2f", "×")
+    spread = metrics.get("accuracy_std") if column == "accuracy" else None
+    return rate_cell(value, interval, spread=spread if spread and math.isfinite(spread) else 0.0)
 
 
 def _interval_notes(figures: Mapping[str, Any]) -> list[str]:
@@ -145,26 +195,34 @@ def _interval_notes(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _size(runs: Sequence[RunData], judged: Mapping[str, Mapping[str, Mapping[str, Any]]], benchmark: str) -> str:
-    """How many pairs were judged; said once where all models judged the same."""
+    """How much was judged, and how it was pooled; said once where all models judged the same."""
     said = []
     for run in runs:
         found = judged[run.name].get(benchmark, {})
-        if "genuine" not in found:
-            continue
-        text = f"{found['genuine']:,} genuine and {found['impostor']:,} impostor pairs"
-        left_out = found.get("left_out", 0)
-        said.append(text + (f", {left_out:,} left out for missing images" if left_out else ""))
+        parts = []
+        if "genuine" in found:
+            parts.append(f"{found['genuine']:,} genuine and {found['impostor']:,} impostor pairs")
+        if "templates" in found:
+            parts.append(f"{found['templates']:,} templates of {found['images']:,} images")
+        if "galleries" in found:
+            parts.append(f"{found['probes']:,} searches, {found['mated']:,} of them mated")
+            several = f" in {found['galleries']:,} galleries" if found["galleries"] > 1 else ""
+            parts.append(f"{found['subjects']:,} subjects enrolled{several}")
+        if found.get("distractors"):
+            parts.append(f"{found['distractors']:,} distractors")
+        if found.get("left_out"):
+            parts.append(f"{found['left_out']:,} left out for missing images")
+        if found.get("pooling"):
+            parts.append("pooling " + ", ".join(_pooling(found["pooling"])))
+        if parts:
+            said.append(", ".join(parts))
     return "; ".join(dict.fromkeys(said))
 
 
-def _legend(groups: Sequence[Any], notes: Mapping[str, None]) -> tuple[str, ...]:
-    cells = [cell for _, _, rows in groups for row in rows for cell in row]
-    said = []
-    if any(c.text == REFUSED for c in cells):
-        said.append(f"{REFUSED}: not resolvable; the set has too few impostor pairs for that FAR.")
-    if any(c.mark == MARK for c in cells):
-        said.append(f"{MARK} fewer than thirty false accepts expected: the value may move a lot by chance.")
-    return (*said, *notes)
+def _pooling(how: Mapping[str, Any]) -> list[str]:
+    preset = [str(how["preset"])] if how.get("preset") else []
+    rest = [f"{key.replace('_', ' ')} {_setting(value)}" for key, value in how.items() if key != "preset"]
+    return preset or rest
 
 
 def differing_settings(runs: Sequence[RunData]) -> Table | None:
@@ -180,7 +238,7 @@ def differing_settings(runs: Sequence[RunData]) -> Table | None:
             rows.append((Cell(key), *map(Cell, values)))
     if not rows:
         return None
-    return Table("Settings that differ", ("Setting", *(run.name for run, _ in known)), (("", "", tuple(rows)),), ())
+    return Table("Settings that differ", ("Setting", *(r.name for r, _ in known)), (("", "", tuple(rows)),), words=True)
 
 
 def run_facts(runs: Sequence[RunData]) -> Table | None:
@@ -190,11 +248,14 @@ def run_facts(runs: Sequence[RunData]) -> Table | None:
     if not keys:
         return None
     rows = tuple((Cell(key), *(Cell(facts.get(key, "")) for facts in said)) for key in keys)
-    return Table("Facts", ("", *(run.name for run in runs)), (("", "", rows),), ())
+    return Table("Versions, digests and other facts", ("", *(run.name for run in runs)), (("", "", rows),), words=True)
 
 
 def _facts(run: RunData) -> list[tuple[str, str]]:
     found = [(key.replace("_", " ").replace(".", " · "), _fact(v)) for key, v in _scalars(run.summary)]
+    for benchmark, figures in run.results.items():
+        if (figures.get("intervals") or {}).get("digest"):
+            found.append((f"pairs digest · {benchmark}", figures["intervals"]["digest"]))
     if run.faults is not None:
         found.append(("unreadable images", f"{run.faults:,}"))
     if not run.finished:

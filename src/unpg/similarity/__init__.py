@@ -1,7 +1,7 @@
 """Similarities of two sets of unit vectors, as lazy sets with reductions instead of matrices."""
 
 from unpg.similarity.anchors import Anchors
-from unpg.similarity.class_set import ClassSet, OwnClassSet
+from unpg.similarity.class_set import ClassSet, OwnClassSet, Shard
 from unpg.similarity.logsumexp import log_add_exp, softplus
 from unpg.similarity.mask import DifferentLabel, DifferentSample, EachPairOnce, MaskRule, SameLabel
 from unpg.similarity.normalize import Unit, normalize
@@ -35,6 +35,7 @@ __all__ = [
     "SameLabel",
     "Scheduled",
     "SelfPacedNegative",
+    "Shard",
     "Share",
     "SimilaritySet",
     "Streaming",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from unpg.distributed import ALONE, World
 from unpg.similarity.normalize import normalize
 
 __all__ = ["Anchors"]
@@ -20,6 +21,7 @@ class Anchors:
         labels: (b,), int64.
         sample_ids: (b,) int64, which image each comes from, or None if the caller does not say.
         step: Optimizer steps done so far, or None if the caller does not say.
+        world: The processes that all have this batch and share the work on its sets.
     """
 
     features: Tensor
@@ -28,14 +30,21 @@ class Anchors:
     labels: Tensor
     sample_ids: Tensor | None = None
     step: int | None = None
+    world: World = ALONE
 
     @classmethod
     def of(
-        cls, features: Tensor, labels: Tensor, *, sample_ids: Tensor | None = None, step: int | None = None
+        cls,
+        features: Tensor,
+        labels: Tensor,
+        *,
+        sample_ids: Tensor | None = None,
+        step: int | None = None,
+        world: World = ALONE,
     ) -> "Anchors":
         """Split (b, d) features of any floating type; half precision is widened to float32, labels to int64."""
         unit, norms = normalize(features)
-        return cls(features.to(unit.dtype), unit, norms, labels.long(), sample_ids, step)
+        return cls(features.to(unit.dtype), unit, norms, labels.long(), sample_ids, step, world)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -4,18 +4,38 @@ Axes: b anchors, C classes, K centers of each, d embedding size.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from unpg.distributed import ALONE, World, reduced_sum, total
 from unpg.similarity import fused
 from unpg.similarity.products import rounded, wide_product
 from unpg.similarity.reduction import LogSumExp, Reduction, SumSoftplus
 from unpg.similarity.stream import Block, Reshape, Streaming, Walk, check_reshape, ranges
 
-__all__ = ["ClassSet", "OwnClassSet"]
+__all__ = ["ClassSet", "OwnClassSet", "Shard"]
+
+
+class Shard(NamedTuple):
+    """The classes whose weights this process takes, where those are not all.
+
+    Attributes:
+        places: (b,) int64, where the own class of each row is among them; -1 if elsewhere.
+        num_classes: How many all processes take together.
+        world: The processes; all must ask the same of the set, and all get the whole answer.
+        inclusion: Probability of a class to be drawn, where a step takes a random part of them. A sum over classes is
+            one over those drawn, divided by it, hence unbiased; a softmax is one over the classes taken.
+        drawn: (c,) bool, which of the classes here were drawn; the others are taken as somebody's own. None: all.
+    """
+
+    places: Tensor
+    num_classes: int
+    world: World = ALONE
+    inclusion: float = 1.0
+    drawn: Tensor | None = None
 
 
 class ClassSet:
@@ -30,6 +50,7 @@ class ClassSet:
         labels: (b,) classes of the rows.
         centers: K.
         streaming: How many columns at once, and what is kept for the backward pass.
+        shard: Which classes the weights are of; None if of all.
     """
 
     def __init__(
@@ -40,19 +61,21 @@ class ClassSet:
         *,
         centers: int = 1,
         streaming: Streaming = Streaming(),
+        shard: Shard | None = None,
     ) -> None:
         self.rows = rows
         self.weights = weights
         self.labels = labels
         self.centers = centers
         self.streaming = streaming
+        self.shard = Shard(labels, len(weights) // centers) if shard is None else shard
         self._own: Tensor | None = None  # found on the way by the first reduction
         self._shorter: tuple[ClassSet, Tensor] | None = None
 
     @property
     def num_classes(self) -> int:
         """C."""
-        return len(self.weights) // self.centers
+        return self.shard.num_classes
 
     def reduce(self, reduction: Reduction, *, offset: Tensor | None = None, reshape: Reshape | None = None) -> Tensor:
         """A reduction over the other classes: (b,).
@@ -69,6 +92,8 @@ class ClassSet:
         else:
             keep = torch.is_grad_enabled() and self.streaming.keeps(len(self.rows) * len(self.weights), self.rows)
             value, own = _reduce_classes(self.rows, self.weights, offset, self, reduction, reshape, keep)
+        if isinstance(reduction, SumSoftplus) and self.shard.inclusion < 1:
+            value = value / self.shard.inclusion
         if not torch.is_grad_enabled():  # a cosine without gradient is not to be had later by who wants one
             return value
         if self._shorter is not None:
@@ -85,6 +110,7 @@ class ClassSet:
             isinstance(reduction, LogSumExp)
             and isinstance(reduction.scale, float | int)
             and self.centers == 1
+            and len(self.weights) > 0
             and self.rows.dtype == torch.float32
             and (reshape is None or isinstance(reshape, fused.NegativeMargin))
         )
@@ -100,7 +126,12 @@ class ClassSet:
     def times(self, lengths: Tensor) -> "ClassSet":
         """The same set with the similarities of each row multiplied by its length (b, 1)."""
         longer = ClassSet(
-            self.rows * lengths, self.weights, self.labels, centers=self.centers, streaming=self.streaming
+            self.rows * lengths,
+            self.weights,
+            self.labels,
+            centers=self.centers,
+            streaming=self.streaming,
+            shard=self.shard,
         )
         longer._shorter = (self, lengths.squeeze(1))
         return longer
@@ -111,28 +142,35 @@ class ClassSet:
 
     @torch.no_grad()
     def dense(self) -> tuple[Tensor, Tensor]:
-        """All cosines and which are negatives: two (b, C). For tests and reports."""
-        cosines, _ = _ClassBlocks(self, self.rows, self.weights).scaled(Block(0, self.num_classes, len(self.rows)), 1.0)
-        return cosines, self.labels[:, None] != torch.arange(self.num_classes, device=self.labels.device)
+        """All cosines with the weights that are here, and which are negatives: two (b, C). For tests and reports."""
+        blocks = _ClassBlocks(self, self.rows, self.weights)
+        cosines, _ = blocks.scaled(Block(0, len(blocks.weights), len(self.rows)), 1.0)
+        return cosines, self.shard.places[:, None] != torch.arange(len(blocks.weights), device=self.labels.device)
 
     def own(self) -> Tensor:
         """(b,) cosines with the own class. Free after a reduction with gradient; else the rows are gathered."""
-        return self._own_centers()[0] if self._own is None else self._own
+        return reduced_sum(self._own_centers()[0], self.shard.world) if self._own is None else self._own
 
     def own_detached(self) -> Tensor:
         """(b,) cosines with the own class, without gradient."""
         with torch.no_grad():
-            return self._own_centers()[0]
+            return total(self._own_centers()[0], self.shard.world)
 
     def _own_centers(self) -> tuple[Tensor, Tensor]:
-        """Largest cosine with the K centers of the own class, and which center has it: two (b,)."""
-        places = self.labels[:, None] * self.centers + torch.arange(self.centers, device=self.labels.device)
-        own = self.weights[places].to(self.rows.dtype)
+        """Largest cosine with the K centers of the own class, and the place of that center among the weights: two (b,).
+
+        Where the own class is not here: 0, and -1.
+        """
+        if len(self.weights) == 0:
+            return self.rows.sum(dim=1) * 0, self.shard.places
+        here = self.shard.places >= 0
+        first = torch.where(here, self.shard.places, 0) * self.centers
+        own = self.weights[first[:, None] + torch.arange(self.centers, device=first.device)].to(self.rows.dtype)
         squares = own.square().sum(dim=2)
         alive = squares > 0
         inverse = torch.where(alive, torch.where(alive, squares, 1).rsqrt(), 0)
         best = ((own * self.rows[:, None]).sum(dim=2) * inverse).max(dim=1)
-        return best.values, best.indices
+        return torch.where(here, best.values, 0), torch.where(here, first + best.indices, -1)
 
 
 class OwnClassSet:
@@ -187,10 +225,11 @@ class _ClassBlocks:
         self.precision = classes.streaming.products
         self.factors = rounded(rows, self.precision)
         self.weights = weights.view(-1, classes.centers, weights.shape[1])
-        self.labels = classes.labels
+        self.labels = classes.shard.places
         self.centers = classes.centers
         width = classes.streaming.columns(len(rows) * classes.centers, rows.device)
-        self.blocks = ranges(classes.num_classes, len(rows), width)
+        self.blocks = ranges(len(self.weights), len(rows), width)
+        self.drawn: Tensor | None = None  # the classes that are in the sum; None for all
         self.inverse = rows.new_empty(weights.shape[0]).view(-1, classes.centers)
         self._known = 0
 
@@ -219,6 +258,8 @@ class _ClassBlocks:
         """Write -inf at the own class of each row. Without a mask: one entry a row."""
         if logits.shape[1] == 0:
             return
+        if self.drawn is not None:
+            logits.masked_fill_(~self.drawn[block.start : block.stop], -torch.inf)
         inside = ((self.labels >= block.start) & (self.labels < block.stop))[:, None]
         place = (self.labels - block.start).clamp(0, logits.shape[1] - 1)[:, None]
         logits.scatter_(1, place, torch.where(inside, -torch.inf, logits.gather(1, place)))
@@ -249,11 +290,15 @@ class _ReduceClasses(torch.autograd.Function):
         keep: bool,
     ) -> tuple[Tensor, Tensor]:
         blocks = _ClassBlocks(classes, rows, weights)
+        if isinstance(reduction, SumSoftplus):
+            blocks.drawn = classes.shard.drawn
         walk = Walk(blocks, reduction, reshape, offset)
-        whole, kept = walk.forward(rows, keep)
-        own, center = classes._own_centers()
-        ctx.save_for_backward(rows, weights, own, classes.labels * classes.centers + center)
-        ctx.walk, ctx.whole, ctx.kept = walk, whole, kept
+        part, kept = walk.forward(rows, keep)
+        whole = reduction.across(part, classes.shard.world)
+        own, place = classes._own_centers()
+        own = total(own, classes.shard.world)
+        ctx.save_for_backward(rows, weights, own, place)
+        ctx.walk, ctx.whole, ctx.kept, ctx.world = walk, whole, kept, classes.shard.world
         return reduction.value(whole).clone(), own
 
     @staticmethod
@@ -262,6 +307,7 @@ class _ReduceClasses(torch.autograd.Function):
         rows, weights, own, place = ctx.saved_tensors
         walk: Walk = ctx.walk
         blocks = walk.blocks
+        grad, grad_own = grad * ctx.world.size, grad_own * ctx.world.size  # rule 2 of unpg.distributed.collectives
         assert isinstance(blocks, _ClassBlocks)
         to_offset = ctx.needs_input_grad[2]
         d_offset = torch.zeros_like(walk.offset) if to_offset and walk.offset is not None else None
@@ -290,6 +336,7 @@ class _ReduceClasses(torch.autograd.Function):
                 if d_weights.dtype != factors.dtype:
                     d_weights[at] = down
             _pull_own(rows, weights, blocks.inverse.view(-1), place, own, grad_own, d_rows, d_weights)
+            d_offset = None if d_offset is None else total(d_offset, ctx.world) / ctx.world.size
         ctx.kept = []  # the slopes have been overwritten
         return d_rows, d_weights, d_offset, None, None, None, None
 
@@ -304,9 +351,16 @@ def _pull_own(
     d_rows: Tensor,
     d_weights: Tensor | None,
 ) -> None:
-    """Add the gradient of the cosines with the own class to those of rows and weights: b rows of each."""
+    """Add the gradient of the cosines with the own class to those of rows and weights: b rows of each.
+
+    A place of -1 is a class that is not here.
+    """
+    if len(weights) == 0:
+        return
+    pulled = torch.where(place >= 0, grad, 0)[:, None]
+    place = place.clamp(min=0)
     short = inverse[place][:, None]
-    unit, pulled = weights[place].to(rows.dtype) * short, grad[:, None]
+    unit = weights[place].to(rows.dtype) * short
     d_rows += unit * pulled
     if d_weights is not None:
         across = (rows - unit * own[:, None]) * short * pulled
@@ -323,20 +377,23 @@ class _FuseClasses(torch.autograd.Function):
         factors = rounded(rows, classes.streaming.products)
         norms = torch.linalg.vector_norm(weights, dim=1, dtype=torch.float32)
         inverse = torch.where(norms > 0, 1 / norms, 0)
-        peak, total = fused.class_forward(factors, weights, inverse, classes.labels, scale, margin)
-        own, _ = classes._own_centers()
-        ctx.save_for_backward(rows, weights, factors, inverse, classes.labels, peak, total, own)
-        ctx.scale, ctx.margin = scale, margin
-        return peak + total.log(), own
+        part = fused.class_forward(factors, weights, inverse, classes.shard.places, scale, margin)
+        peak, exponentials = LogSumExp(scale).across(part, classes.shard.world)
+        own, place = classes._own_centers()
+        own = total(own, classes.shard.world)
+        ctx.save_for_backward(rows, weights, factors, inverse, classes.shard.places, peak, exponentials, own, place)
+        ctx.scale, ctx.margin, ctx.world = scale, margin, classes.shard.world
+        return peak + exponentials.log(), own
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_own: Tensor) -> tuple[Tensor | None, ...]:
-        rows, weights, factors, inverse, labels, peak, total, own = ctx.saved_tensors
+        rows, weights, factors, inverse, labels, peak, exponentials, own, place = ctx.saved_tensors
+        grad, grad_own = grad * ctx.world.size, grad_own * ctx.world.size  # rule 2 of unpg.distributed.collectives
         d_rows, d_weights = fused.class_backward(
-            factors, weights, inverse, labels, ctx.scale, peak, total, grad.contiguous(), ctx.margin
+            factors, weights, inverse, labels, ctx.scale, peak, exponentials, grad.contiguous(), ctx.margin
         )
-        _pull_own(rows, weights, inverse, labels, own, grad_own, d_rows, d_weights)
+        _pull_own(rows, weights, inverse, place, own, grad_own, d_rows, d_weights)
         return d_rows, d_weights.to(weights.dtype), None, None, None
 
 

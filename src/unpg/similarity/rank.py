@@ -1,8 +1,8 @@
 """Order statistics of a set without sorting it: radix histograms over the ordered bits of its values.
 
 The value at a rank is found digit by digit. A round counts, for each possible digit, the values that agree with all
-digits found before; the digit is where the running count passes the rank. Counts are sums, so blocks of a set (and
-later the ranks of a distributed run) only add them up, and nothing is read back from the device.
+digits found before; the digit is where the running count passes the rank. Counts are sums, so blocks of a set, and
+processes that each have a part of it, only add them up, and nothing is read back from the device.
 Axes: a anchors, n values of a block, q ranks.
 """
 
@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from unpg.distributed import ALONE, World, total
+
 __all__ = ["Sample", "at_ranks"]
 
 Sample = Callable[[], Iterable[tuple[Tensor, Tensor]]]
@@ -18,19 +20,22 @@ Sample = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
 _TABLE_BITS = 22  # of all anchors together: more anchors, fewer bits a round
 _MOST_DIGIT_BITS = 16
+_SENT_DIGIT_BITS = 11  # one round more, and an eighth of the counts to send to other processes
 _INTEGERS = {torch.float32: (torch.int32, 32), torch.float64: (torch.int64, 64)}
 
 
-def at_ranks(sample: Sample, ranks: Tensor, dtype: torch.dtype) -> Tensor:
+def at_ranks(sample: Sample, ranks: Tensor, dtype: torch.dtype, world: World = ALONE) -> Tensor:
     """The values at the ranks of each anchor's set: (a, q), exact; inf where a set has no such rank.
 
     Args:
         sample: The sets of a anchors, without NaN.
         ranks: (a, q) int64, 0 for the smallest; one below 0 is taken as 0.
         dtype: Of the values: float32 or float64.
+        world: The processes that each have a part of the sets.
     """
     anchors, queries = ranks.shape
-    digit_bits = min(_MOST_DIGIT_BITS, max(4, _TABLE_BITS - max(anchors - 1, 0).bit_length()))
+    most = _MOST_DIGIT_BITS if world.alone else _SENT_DIGIT_BITS
+    digit_bits = min(most, max(4, _TABLE_BITS - max(anchors - 1, 0).bit_length()))
     shift = _INTEGERS[dtype][1]
     left = ranks.clamp(min=0)  # how many values that agree so far are still to be passed
     found = torch.zeros_like(ranks)  # the digits so far
@@ -47,7 +52,7 @@ def at_ranks(sample: Sample, ranks: Tensor, dtype: torch.dtype) -> Tensor:
             for q, table in enumerate(tables):
                 agrees = belongs if first else belongs & (_shifted(keys, shift + width) == found[:, q : q + 1])
                 table += _histogram(digits, agrees, 1 << width)
-        running = torch.stack(tables, dim=1).cumsum(dim=2).expand(-1, queries, -1)
+        running = total(torch.stack(tables, dim=1), world).cumsum(dim=2).expand(-1, queries, -1)
         if first:
             inside = left < running[:, :, -1]
         digit = (running <= left[..., None]).sum(dim=2).clamp(max=(1 << width) - 1)

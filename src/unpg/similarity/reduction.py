@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unpg.distributed import World, largest, total
 from unpg.similarity.logsumexp import softplus
 
 __all__ = ["HingeSum", "LogSumExp", "Reduction", "State", "Sum", "SumSoftplus"]
@@ -49,6 +50,10 @@ class Reduction(ABC):
         """What is known of two blocks together."""
         return tuple(x + y for x, y in zip(a, b, strict=True))
 
+    def across(self, state: State, world: World) -> State:
+        """What the processes of ``world`` know together, each of its own part of the pairs."""
+        return tuple(total(x, world) for x in state)
+
     def factor(self, part: State, whole: State) -> Tensor | None:
         """What the slopes of a block that gave ``part`` are to be multiplied with, (a,); None for one."""
         return None
@@ -76,10 +81,15 @@ class LogSumExp(Reduction):
         peak = torch.maximum(a[0], b[0])
         return peak, a[1] * (a[0] - peak).exp() + b[1] * (b[0] - peak).exp()
 
+    def across(self, state: State, world: World) -> State:
+        """The highest peak, and all sums relative to it."""
+        peak = largest(state[0], world)
+        return peak, total(state[1] * (state[0] - peak).exp(), world)
+
     def value(self, state: State) -> Tensor:
-        """``peak + log(total)``."""
-        peak, total = state
-        return peak + total.log()
+        """The peak plus the logarithm of the sum relative to it."""
+        peak, exponentials = state
+        return peak + exponentials.log()
 
     def of_one(self, logit: Tensor) -> Tensor:
         """The logit."""
@@ -87,8 +97,8 @@ class LogSumExp(Reduction):
 
     def factor(self, part: State, whole: State) -> Tensor:
         """From exponentials relative to the block's peak to parts of the whole sum."""
-        peak, total = whole
-        return (part[0] - peak).exp() / torch.where(total > 0, total, 1)
+        peak, exponentials = whole
+        return (part[0] - peak).exp() / torch.where(exponentials > 0, exponentials, 1)
 
 
 @dataclass(frozen=True)
@@ -97,9 +107,9 @@ class SumSoftplus(Reduction):
 
     def absorb(self, logits: Tensor) -> State:
         """The sum; the slope is the sigmoid."""
-        total = softplus(logits).sum(dim=1)
+        state = (softplus(logits).sum(dim=1),)
         logits.sigmoid_()
-        return (total,)
+        return state
 
     def value(self, state: State) -> Tensor:
         """The sum."""
@@ -116,9 +126,9 @@ class HingeSum(Reduction):
 
     def absorb(self, logits: Tensor) -> State:
         """The sum, and the count."""
-        total = logits.clamp(min=0).sum(dim=1)
+        above = logits.clamp(min=0).sum(dim=1)
         logits.copy_(logits > 0)
-        return total, logits.sum(dim=1)
+        return above, logits.sum(dim=1)
 
     def value(self, state: State) -> Tensor:
         """The sum."""
@@ -140,9 +150,9 @@ class Sum(Reduction):
     def absorb(self, logits: Tensor) -> State:
         """The sum; every pair has slope one."""
         pair = logits > -torch.inf
-        total = torch.where(pair, logits, 0).sum(dim=1)
+        state = (torch.where(pair, logits, 0).sum(dim=1),)
         logits.copy_(pair)
-        return (total,)
+        return state
 
     def value(self, state: State) -> Tensor:
         """The sum."""

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from unpg.distributed import ALONE, World, largest, part, smallest, total
+from unpg.errors import ConfigError
 from unpg.similarity import fused
 from unpg.similarity.mask import DifferentLabel, EachPairOnce, MaskRule
 from unpg.similarity.rank import at_ranks
@@ -63,6 +65,8 @@ class SimilaritySet:
             what makes UNPG cost one number instead of one copy of the set per row.
         fences: Pairs outside are left out; None leaves none out.
         kernel: ``triton`` takes the log-sum-exp of a shared set of a batch's negatives by a fused kernel.
+        world: Processes that all have the rows and the columns, and each walk their own part of the columns. All of
+            them must ask the same of the set; all of them get the whole answer.
     """
 
     rows: Tensor
@@ -71,23 +75,48 @@ class SimilaritySet:
     shared: bool = False
     fences: Fences | None = None
     kernel: Kernel = "plain"
+    world: World = ALONE
 
     @cached_property
     def _products(self) -> Tensor:
-        """(r, k), detached; where the rule limits the rows of a block, the rest is not computed."""
+        """(r, own columns), detached; where the rule limits the rows of a block, the rest is not computed."""
         with torch.no_grad():
-            if all(block.rows == len(self.rows) for block in self._blocks):
+            if self.world.alone and all(block.rows == len(self.rows) for block in self._blocks):
                 return self.rows @ self.columns.T
-            products = self.rows.new_zeros(len(self.rows), len(self.columns))
-            for start, stop, rows in self._blocks:
-                products[:rows, start:stop] = self.rows[:rows] @ self.columns[start:stop].T
+            products = self.rows.new_zeros(len(self.rows), sum(stop - start for start, stop in self._own))
+            for block in self._blocks:
+                factors = self.columns[block.start : block.stop]
+                products[: block.rows, self._place(block)] = self.rows[: block.rows] @ factors.T
             return products
+
+    @cached_property
+    def _own(self) -> list[tuple[int, int]]:
+        """The ranges of columns that this process walks.
+
+        Of 2 W parts the r-th from the left and the r-th from the right: under a diagonal, too, all have equal work.
+        """
+        k, size = len(self.columns), 2 * self.world.size
+        if self.world.alone:
+            return [(0, k)]
+        return [part(k, place, size) for place in (self.world.rank, size - 1 - self.world.rank)]
+
+    def _place(self, block: Block) -> slice:
+        """Where the products of a block lie."""
+        (start, stop), *rest = self._own
+        if block.start < stop or not rest:
+            return slice(block.start - start, block.stop - start)
+        offset = stop - start - rest[0][0]
+        return slice(block.start + offset, block.stop + offset)
+
+    def _values(self, block: Block) -> Tensor:
+        """The products of a block, (rows, n)."""
+        return self._products[: block.rows, self._place(block)]
 
     @cached_property
     def _blocks(self) -> list[Block]:
         width = Streaming().columns(len(self.rows), self.rows.device)
         limit = self.rule.rows if self.shared else lambda stop: None
-        return ranges(len(self.columns), len(self.rows), width, limit)
+        return [b for start, stop in self._own for b in ranges(stop, len(self.rows), width, limit, first=start)]
 
     @cached_property
     def _masks(self) -> dict[tuple[bool, Block], Tensor]:
@@ -101,7 +130,7 @@ class SimilaritySet:
         fences = self.fences
         if fences is None:
             return self._offered(block)
-        values = self._products[: block.rows, block.start : block.stop]
+        values = self._values(block)
 
         def inside() -> Tensor:
             return self._offered(block) & (values >= fences.lower) & (values <= fences.upper)
@@ -118,7 +147,7 @@ class SimilaritySet:
     def _masked(self, kept: bool) -> Iterator[tuple[Tensor, Tensor]]:
         """Similarities and whether they are in, block by block: two (r, n), or (1, rows * n) if shared."""
         for block in self._blocks:
-            values = self._products[: block.rows, block.start : block.stop]
+            values = self._values(block)
             inside = self._kept(block) if kept else self._offered(block)
             yield self._by_anchor(values), self._by_anchor(inside)
 
@@ -133,7 +162,7 @@ class SimilaritySet:
         """The same set, with what lies outside the fences left out; the products are not computed again."""
         fenced = replace(self, fences=fences)
         offered = {key: mask for key, mask in self._masks.items() if not key[0]}
-        fenced.__dict__.update(_products=self._products, _blocks=self._blocks, _masks=offered)
+        fenced.__dict__.update(_products=self._products, _blocks=self._blocks, _own=self._own, _masks=offered)
         return fenced
 
     def among(self, rule: MaskRule) -> "SimilaritySet":
@@ -142,7 +171,7 @@ class SimilaritySet:
         The rule must not reach below the rows that this set's rule limits a block to (:meth:`MaskRule.rows`).
         """
         other = replace(self, rule=rule, fences=None)
-        other.__dict__.update(_products=self._products, _blocks=self._blocks)
+        other.__dict__.update(_products=self._products, _blocks=self._blocks, _own=self._own)
         return other
 
     def reduce(self, reduction: Reduction, *, offset: Tensor | None = None, reshape: Reshape | None = None) -> Tensor:
@@ -201,34 +230,34 @@ class SimilaritySet:
         Which pairs are in is decided on the set as it is, so lengths move no pair across a fence.
         """
         longer = replace(self, rows=self.rows * lengths, rule=_Decided(self), fences=None)
-        longer.__dict__.update(_blocks=self._blocks)
+        longer.__dict__.update(_blocks=self._blocks, _own=self._own)
         return longer
 
     @torch.no_grad()
     def maximum(self) -> Tensor:
         """The largest similarity of each anchor, detached: (r,) or (1,); -inf of no pairs."""
-        largest = self.rows.new_full((self._anchors,), -torch.inf)
+        most = self.rows.new_full((self._anchors,), -torch.inf)
         for values, inside in self._masked(kept=True):
             if values.shape[1]:
-                largest = torch.maximum(largest, values.masked_fill(~inside, -torch.inf).amax(dim=1))
-        return largest
+                most = torch.maximum(most, values.masked_fill(~inside, -torch.inf).amax(dim=1))
+        return largest(most, self.world)
 
     @torch.no_grad()
     def minimum(self) -> Tensor:
         """The smallest similarity of each anchor, detached: (r,) or (1,); inf of no pairs."""
-        smallest = self.rows.new_full((self._anchors,), torch.inf)
+        least = self.rows.new_full((self._anchors,), torch.inf)
         for values, inside in self._masked(kept=True):
             if values.shape[1]:
-                smallest = torch.minimum(smallest, values.masked_fill(~inside, torch.inf).amin(dim=1))
-        return smallest
+                least = torch.minimum(least, values.masked_fill(~inside, torch.inf).amin(dim=1))
+        return smallest(least, self.world)
 
     @torch.no_grad()
     def mean(self) -> Tensor:
         """Mean similarity over all pairs, a detached scalar; NaN of no pairs."""
-        total = self.rows.new_zeros(())
+        added = self.rows.new_zeros(())
         for values, inside in self._masked(kept=True):
-            total += torch.where(inside, values, 0).sum()
-        return total / self.count().sum()
+            added += torch.where(inside, values, 0).sum()
+        return total(added, self.world) / self.count().sum()
 
     def count(self) -> Tensor:
         """How many pairs each anchor has: (r,) or (1,), int64."""
@@ -250,28 +279,33 @@ class SimilaritySet:
         count = torch.zeros(self._anchors, dtype=torch.int64, device=self.rows.device)
         for block in self._blocks:
             count += self._by_anchor(self._kept(block) if kept else self._offered(block)).sum(dim=1)
-        return count
+        return total(count, self.world)
 
     def at_ranks(self, ranks: Tensor) -> Tensor:
         """Similarities by rank, before the fences: (a, q) of (a, q) int64 ranks from 0, a being r or 1. Exact, and
         nothing is sorted; inf where an anchor has no such rank.
         """
-        return at_ranks(lambda: self._masked(kept=False), ranks, self.rows.dtype)
+        return at_ranks(lambda: self._masked(kept=False), ranks, self.rows.dtype, self.world)
 
     def values(self) -> tuple[Tensor, Tensor]:
         """All similarities with their gradient, and which are pairs: two (r, k). For losses over pairs of pairs."""
-        whole = Block(0, len(self.columns), len(self.rows))
-        return _Products.apply(self.rows, self.columns), self._kept(whole)
+        return _Products.apply(self.rows, self.columns), self._kept(self._whole)
 
     def dense(self) -> tuple[Tensor, Tensor]:
         """All similarities and which of them are in: two (r, k), or (1, r * k) if shared. Detached."""
-        whole = Block(0, len(self.columns), len(self.rows))
+        whole = self._whole
         return self._by_anchor(self._products), self._by_anchor(self._kept(whole))
 
     def dense_offered(self) -> tuple[Tensor, Tensor]:
         """Like :meth:`dense`, before the fences."""
-        whole = Block(0, len(self.columns), len(self.rows))
+        whole = self._whole
         return self._by_anchor(self._products), self._by_anchor(self._offered(whole))
+
+    @property
+    def _whole(self) -> Block:
+        if not self.world.alone:
+            raise ConfigError("A set that is split over processes is never whole in one of them: ask for a reduction.")
+        return Block(0, len(self.columns), len(self.rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,7 +327,7 @@ class _PairBlocks:
 
     def scaled(self, block: Block, scale: float | Tensor) -> tuple[Tensor, None]:
         """``scale`` times the products of a block."""
-        return self.set._products[: block.rows, block.start : block.stop] * scale, None
+        return self.set._values(block) * scale, None
 
     def exclude(self, logits: Tensor, block: Block) -> None:
         """Write -inf where there is no pair."""
@@ -330,13 +364,14 @@ class _ReducePairs(torch.autograd.Function):
         reshape: Reshape | None,
     ) -> tuple[Tensor, Tensor]:
         walk = Walk(_PairBlocks(similarities), reduction, reshape, offset, similarities.shared)
-        whole, _ = walk.forward(rows, keep=False)
+        own, _ = walk.forward(rows, keep=False)
+        whole = reduction.across(own, similarities.world)
         value = reduction.value(whole).clone()
         active = reduction.active(whole)
         active = torch.full_like(value, torch.nan) if active is None else active.clone()
         ctx.mark_non_differentiable(active)
         ctx.save_for_backward(rows, columns)
-        ctx.walk, ctx.whole = walk, whole
+        ctx.walk, ctx.whole, ctx.world = walk, whole, similarities.world
         return value, active
 
     @staticmethod
@@ -348,12 +383,14 @@ class _ReducePairs(torch.autograd.Function):
         d_offset = torch.zeros_like(walk.offset) if to_offset and walk.offset is not None else None
         with torch.autocast(rows.device.type, enabled=False):
             d_rows, d_columns = torch.zeros_like(rows), torch.zeros_like(columns)
-            for pull in walk.backward(ctx.whole, grad, [], to_offset=to_offset):
+            # Rules 2 and 3 of unpg.distributed.collectives.
+            for pull in walk.backward(ctx.whole, grad * ctx.world.size, [], to_offset=to_offset):
                 start, stop, top = pull.block
                 d_rows[:top].addcmul_(pull.slopes @ columns[start:stop], pull.factor)
                 d_columns[start:stop].addmm_(pull.slopes.T, rows[:top] * pull.factor)
                 if d_offset is not None and pull.to_offset is not None:
                     d_offset += pull.to_offset
+            d_offset = None if d_offset is None else total(d_offset, ctx.world) / ctx.world.size
         return d_rows, d_columns, d_offset, None, None, None
 
 

@@ -78,10 +78,12 @@ class Block(NamedTuple):
     rows: int
 
 
-def ranges(columns: int, rows: int, width: int, limit: Callable[[int], int | None] = lambda stop: None) -> list[Block]:
-    """Blocks of ``width`` columns; ``limit`` says how many rows matter before a column."""
+def ranges(
+    columns: int, rows: int, width: int, limit: Callable[[int], int | None] = lambda stop: None, first: int = 0
+) -> list[Block]:
+    """Blocks of ``width`` columns, ``first`` to ``columns``; ``limit`` says how many rows matter before a column."""
     blocks = []
-    for start in range(0, columns, width):
+    for start in range(first, columns, width):
         stop = min(start + width, columns)
         at_most = limit(stop)
         blocks.append(Block(start, stop, rows if at_most is None else min(rows, at_most)))

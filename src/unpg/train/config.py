@@ -11,7 +11,10 @@ from unpg.transforms.augment import Augment
 from unpg.transforms.tensor import Preprocessing
 
 __all__ = [
+    "CheckpointConfig",
     "EvaluationConfig",
+    "HeadConfig",
+    "InitConfig",
     "MemoryConfig",
     "OptimConfig",
     "SamplerConfig",
@@ -46,6 +49,27 @@ class MemoryConfig:
         _require(self.start_epoch >= 0, f"unpg.memory.start_epoch must be >= 0, got {self.start_epoch}.")
         if self.weight is not None:
             as_weight(self.weight)
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Where class weights live, of losses that have any.
+
+    Args:
+        kind: full (every process has all), sharded (each process has a part of the classes), or sampled (sharded, and
+            each step compares with a random part of them: Partial FC).
+        rate: With sampled: the part of the classes that a step draws, besides those in its batch.
+    """
+
+    kind: Literal["full", "sharded", "sampled"] = "full"
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(0 < self.rate <= 1, f"head.rate is a part of the classes in (0, 1], got {self.rate}.")
+        _require(
+            self.rate == 1 or self.kind == "sampled",
+            f"head.rate is {self.rate}, but head.kind {self.kind} compares with all classes: set head.kind: sampled.",
+        )
 
 
 @dataclass(frozen=True)
@@ -204,6 +228,63 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class CheckpointConfig:
+    """Saving the state of a run.
+
+    Args:
+        every_steps: Optimizer steps between checkpoints; null goes by checkpoint_epochs.
+        keep: How many of the newest stay. With two or more there is one to go back to if the newest is damaged.
+        keep_every: Checkpoints after a multiple of so many steps stay for good; null has no such rule.
+        best: A benchmark and a figure of it, as in held-out/auc or lfw/accuracy. When an evaluation during training
+            finds it larger than ever, a checkpoint is written, and stays until a better one.
+        asynchronous: Copy the state to the CPU's memory and write it while training goes on; the next save waits for
+            the one before.
+    """
+
+    every_steps: int | None = None
+    keep: int = 2
+    keep_every: int | None = None
+    best: str | None = None
+    asynchronous: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("every_steps", "keep_every"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"checkpoint.{name} must be >= 1 steps, or null; got {value}.")
+        _require(self.keep >= 1, f"checkpoint.keep must be >= 1, got {self.keep}: a run needs its newest checkpoint.")
+        if self.best is not None:
+            benchmark, _, figure = self.best.rpartition("/")
+            _require(
+                bool(benchmark and figure),
+                f"checkpoint.best must be <benchmark>/<figure>, as lfw/accuracy; got {self.best!r}.",
+            )
+            _require(
+                not figure.startswith("eer") and not figure.endswith("_std"),
+                f"checkpoint.best keeps the largest value, but {figure} is good when small. Take accuracy or auc.",
+            )
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """What a new run begins with, in place of weights drawn from the seed. Its optimizer and schedule begin afresh.
+
+    Args:
+        checkpoint: A checkpoint, or a run folder (its newest one): the network, and the class weights of identities
+            known by name.
+        model: A model file, which `unpg import` makes of weights of others: the network alone.
+    """
+
+    checkpoint: str | None = None
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            self.checkpoint is None or self.model is None,
+            "init.checkpoint and init.model both give the network's weights: give one of them.",
+        )
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One training run.
 
@@ -218,6 +299,7 @@ class TrainConfig:
         streaming: How the similarities with class weights are computed: chunk (classes at once), keep_mib (what may be
             kept for the backward pass), products (float32 or bfloat16) and kernel (plain or triton). But for products,
             changes speed and memory, and results by rounding alone.
+        head: Where the class weights live: kind full, sharded or sampled (rate).
         epochs: Passes over the data.
         seed: Of everything that is drawn: weights, order, augmentation, held-out identities.
         hold_out: Share of the identities kept from training, for choosing settings; the benchmark held-out.
@@ -231,11 +313,20 @@ class TrainConfig:
         threads: CPU threads of torch; null leaves torch's choice.
         workers: Processes that decode images; 0 decodes in the training process.
         accumulate: Micro-batches per optimizer step, to fit a batch into memory.
-        pairs: whole, or micro: with accumulate > 1, pairs are formed within each micro-batch only, which is another
-            loss wherever batch pairs are used. It must be said on purpose.
+        pairs: With accumulate > 1 and a loss that compares the images of a batch: whole computes the network twice, and
+            the loss once on all features, so that the gradient is the whole batch's (batch normalization sees
+            micro-batches all the same); micro forms pairs within each micro-batch only, which is another loss.
+        recompute: Keep only the input of each of the network's blocks for the backward pass and compute the rest
+            again: the same numbers from a fraction of the memory, in a third more time.
+        compile: Compile the network with torch.compile.
+        timeout: With several processes (torchrun): seconds after which one that hears nothing from another gives up.
+        global_batch_norm: With several processes: batch normalization over the batches of all of them, so that their
+            number changes nothing; false uses each process's own, which makes the run depend on it.
         evaluation: Judging during and after training.
         log_every: Steps between lines of metrics.jsonl.
         checkpoint_epochs: Epochs between checkpoints; may be a fraction. There is always one at the end.
+        checkpoint: Which checkpoints stay, and how they are written.
+        init: What the run begins with; by default weights that are drawn from the seed.
         max_bad_steps: Stop after so many steps in a row whose loss or gradient is not finite; such steps are skipped.
         tensorboard: Also write TensorBoard events (extra "track").
     """
@@ -246,6 +337,7 @@ class TrainConfig:
     preprocessing: Preprocessing = Preprocessing(size=(112, 112))
     unpg: UnpgConfig | None = None
     streaming: Streaming = Streaming()
+    head: HeadConfig = HeadConfig()
     epochs: int = 20
     seed: int = 0
     hold_out: float = 0.0
@@ -260,9 +352,15 @@ class TrainConfig:
     workers: int = 0
     accumulate: int = 1
     pairs: Literal["whole", "micro"] = "whole"
+    recompute: bool = False
+    compile: bool = False
+    global_batch_norm: bool = True
+    timeout: float = 600.0
     evaluation: EvaluationConfig = EvaluationConfig()
     log_every: int = 10
     checkpoint_epochs: float = 1.0
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    init: InitConfig = InitConfig()
     max_bad_steps: int = 10
     tensorboard: bool = False
 
@@ -271,10 +369,17 @@ class TrainConfig:
             _require("kind" in getattr(self, name), f"{name}.kind is missing: say which {name}, as in {{kind: ...}}.")
         for name in ("epochs", "accumulate", "log_every", "max_bad_steps"):
             _require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}.")
+        _require(self.timeout > 0, f"timeout must be > 0 seconds, got {self.timeout}.")
         _require(self.workers >= 0, f"workers must be >= 0, got {self.workers}.")
         _require(self.threads is None or self.threads >= 1, f"threads must be >= 1 or null, got {self.threads}.")
         _require(0 <= self.hold_out < 1, f"hold_out is a share of the identities in [0, 1), got {self.hold_out}.")
         _require(self.checkpoint_epochs > 0, f"checkpoint_epochs must be > 0, got {self.checkpoint_epochs}.")
+        best = (self.checkpoint.best or "").rpartition("/")[0]
+        _require(
+            not best or (best in self.evaluation.benchmarks and self.evaluation.every_epochs is not None),
+            f"checkpoint.best goes by {best!r}, which is not judged while training: name it in evaluation.benchmarks "
+            f"and set evaluation.every_epochs.",
+        )
         _require(
             "held-out" not in self.evaluation.benchmarks or self.hold_out > 0,
             "evaluation.benchmarks names held-out, but hold_out is 0: set hold_out to a share of the identities.",
@@ -282,9 +387,4 @@ class TrainConfig:
         _require(
             self.sampler.batch_size % self.accumulate == 0,
             f"sampler.batch_size ({self.sampler.batch_size}) must be a multiple of accumulate ({self.accumulate}).",
-        )
-        _require(
-            self.accumulate == 1 or self.pairs == "micro" or self.unpg is None,
-            "accumulate > 1 with unpg would form pairs within each micro-batch only, which is another loss than that "
-            "of the whole batch. Set pairs: micro if that is meant, or accumulate: 1.",
         )

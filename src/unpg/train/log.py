@@ -8,7 +8,7 @@ from typing import Any
 
 from unpg.errors import ConfigError
 
-__all__ = ["MetricsLog", "finite"]
+__all__ = ["MetricsLog", "NoLog", "finite"]
 
 
 def finite(value: Any) -> Any:
@@ -33,12 +33,13 @@ class MetricsLog:
         path = run / "metrics.jsonl"
         kept = []
         if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     event = json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # the line during which an earlier process was killed
-                if event.get("step", 0) <= keep_until:
+                    keep = event.get("step", 0) <= keep_until
+                except (ValueError, RecursionError, AttributeError, TypeError):
+                    continue  # the line during which an earlier process was killed, or no line of ours
+                if keep:
                     kept.append(line + "\n")
         partial = path.with_suffix(".partial")
         partial.write_text("".join(kept), encoding="utf-8")
@@ -60,6 +61,16 @@ class MetricsLog:
         self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+class NoLog:
+    """For the processes that do not write."""
+
+    def write(self, event: str, step: int, epoch: float, **values: Any) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:

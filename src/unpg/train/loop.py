@@ -1,10 +1,11 @@
 """The training loop, to be read from top to bottom."""
 
 import json
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,34 +14,44 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
-from unpg.config import from_dict, read_yaml, to_dict, write_yaml
-from unpg.data import Batch, Loader
-from unpg.embed import Model
-from unpg.errors import ConfigError, UnpgError
-from unpg.evaluate import Result, embedder, save_results
+from unpg.config import write_yaml
+from unpg.data import Batch, Fault, Loader
+from unpg.data.loader import WorkerError
+from unpg.distributed import ALONE, World, everyones, gather, largest
+from unpg.embed import Model, weights_digest
+from unpg.errors import ConfigError, DataError
+from unpg.evaluate import Result, save_results
 from unpg.export import save_model
-from unpg.losses import LossOutput, PairLoss, SumLoss, effective_rank
+from unpg.losses import PairLoss, SumLoss, effective_rank
 from unpg.pairs import ClassPairs, FeaturePairs
-from unpg.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from unpg.train.begin import begin
 from unpg.train.config import TrainConfig
-from unpg.train.faults import write_faults
-from unpg.train.log import MetricsLog, finite
+from unpg.train.faults import TrainingError, changed_on_disk, explained, write_faults
+from unpg.train.log import MetricsLog, NoLog, finite
 from unpg.train.monitor import CollapseMonitor
-from unpg.train.optim import learning_rate
+from unpg.train.parallel import shared_embedder, split_rows
 from unpg.train.picture import similarity_picture
+from unpg.train.resume import (
+    choose_checkpoint,
+    conditions,
+    leave_behind,
+    open_checkpoint,
+    promise,
+    require_same_data,
+    require_same_settings,
+)
+from unpg.train.saver import Saver
 from unpg.train.setup import Setup, prepare, resolve
+from unpg.train.snapshot import Counters, put_back, take
+from unpg.train.step import Stepped, Stepper
+from unpg.train.stop import Stopped, StopRequest
 from unpg.train.summary import RunSummary, environment
 
 __all__ = ["Trained", "TrainingError", "train"]
 
-_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _PICTURE_BATCHES = 8
-
-
-class TrainingError(UnpgError):
-    """Training cannot go on."""
+_RESTARTED = "The workers were started again; batches are what they would have been."
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,45 +71,78 @@ class Trained:
     judged: tuple[Result, ...]
 
 
-def train(config: TrainConfig, run: Path, *, resume: bool = False, console: Console | None = None) -> Trained:
+def train(
+    config: TrainConfig,
+    run: Path,
+    *,
+    resume: bool = False,
+    resume_from: Path | None = None,
+    console: Console | None = None,
+    world: World = ALONE,
+) -> Trained:
     """Train, evaluate, and leave everything in the run folder.
+
+    Of several processes, all call it at once; what is written once, and shown, comes from the first.
 
     Args:
         config: The whole run.
         run: Folder for ``config.yaml``, ``metrics.jsonl``, ``checkpoints/``, ``model.safetensors``, ``results.json``,
             ``scores/``, ``similarities.json``, ``faults.jsonl`` and ``summary.json``.
         resume: Go on from the newest checkpoint in ``run``, in mid-epoch if it was taken there.
+        resume_from: With ``resume``, another checkpoint of ``run`` to go on from; newer ones are set aside.
         console: Where to show progress; None shows nothing.
+        world: The processes that share the run.
 
     Raises:
         ConfigError: A setting is wrong; ``run`` already holds a run and ``resume`` is false, or holds another one.
-        DataError: The data are missing or broken.
-        TrainingError: Loss or gradient stayed not finite.
+        DataError: The data are missing or broken, or a checkpoint is damaged or could not be written.
+        TrainingError: Loss or gradient stayed not finite, or memory did not suffice.
+        Stopped: SIGTERM or SIGINT came; the state is saved.
     """
-    console = console or Console(quiet=True)
+    console = console if console is not None and world.first else Console(quiet=True)
     config = resolve(config)
-    state = None
+    chosen = None
     if resume:
-        state = _resumed(config, run)
+        require_same_settings(config, run)
+        chosen = choose_checkpoint(run, resume_from)
     else:
         _require_unused(run)
     began = time.perf_counter()
-    setup = prepare(config)
-    if not resume:  # only now: a run that cannot start leaves no folder behind
+    setup = prepare(config, world)
+    begun = begin(setup, split_rows(setup.loss)) if chosen is None else None
+    world.barrier()
+    if not resume and world.first:  # only now: a run that cannot start leaves no folder behind
         run.mkdir(parents=True, exist_ok=True)
         write_yaml(run / "config.yaml", config)
+    world.barrier()
     _say_setup(console, setup)
+    if begun is not None:
+        console.print(begun)
     trainer = _Trainer(setup, run, console)
-    if state is not None:
-        trainer.restore(state)
-        console.print(f"Resuming after step {trainer.step} of {setup.steps}.")
-    trainer.log = MetricsLog(run, keep_until=trainer.step, tensorboard=config.tensorboard)
-    with closing(trainer.log), trainer.loader:
-        trainer.train()
+    if chosen is not None:
+        trainer.restore(chosen)
+    trainer.log = MetricsLog(run, keep_until=trainer.step, tensorboard=config.tensorboard) if world.first else NoLog()
+    with closing(trainer.log), trainer.loader, trainer.saver:
+        with trainer.stop:
+            trainer.train()
+        trainer.saver.wait()
         results = trainer.evaluate()
-        save_results(run, results, model=run.name, flip=config.evaluation.flip, versions=environment())
-        save_model(run / "model.safetensors", setup.model)
-        _write_picture(run, trainer, results)
+        picture = _picture(trainer, results)
+        unreadable = trainer.all_faults()
+        if world.first:
+            save_results(
+                run,
+                results,
+                model=run.name,
+                flip=config.evaluation.flip,
+                versions=environment(),
+                weights_digest=weights_digest(setup.model.backbone),
+            )
+            save_model(run / "model.safetensors", setup.model)
+            (run / "similarities.json").write_text(json.dumps(finite(picture)) + "\n", encoding="utf-8")
+        changed = changed_on_disk(setup.images, trainer.data)
+        if changed is not None:
+            trainer.warn(changed)
     summary = RunSummary(
         run=run.name,
         identities=len(setup.images.identities),
@@ -109,13 +153,15 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False, console: Cons
         images_per_second=round(trainer.images_per_second, 1),
         final_loss=trainer.recent.pop("loss", float("nan")),
         skipped_steps=trainer.skipped,
-        unreadable=write_faults(run, trainer.loader.faults),
+        unreadable=unreadable,
         statistics=trainer.recent,
         results={result.benchmark: result.metrics() for result in results},
         versions=environment(),
-        data_digest=setup.images.digest(),
+        data_digest=trainer.data,
     )
-    summary.write(run / "summary.json")
+    if world.first:
+        summary.write(run / "summary.json")
+    world.barrier()
     console.print(summary.table())
     return Trained(summary, setup.model, setup.loss, tuple(results))
 
@@ -126,78 +172,91 @@ class _Trainer:
     def __init__(self, setup: Setup, run: Path, console: Console) -> None:
         config = setup.config
         self.setup, self.run, self.console, self.config = setup, run, console, config
+        self.world = setup.world
+        self.stepper = Stepper(setup)
         self.loader = Loader(setup.images, setup.sampler, workers=config.workers)
-        self.scaler = torch.amp.GradScaler(setup.device.type, enabled=config.precision == "fp16")
         self.monitor = CollapseMonitor()
         self.step = 0
         self.skipped = 0
         self.bad_in_a_row = 0
         self.told = 0  # unreadable images that have been shown
+        self.restarts = 0  # of data workers, likewise
+        self.best: tuple[int, float] | None = None  # step and value of the best evaluation
+        self.data = setup.images.digest()
+        self.shared = split_rows(setup.loss)
+        self.saver = Saver(run, config.checkpoint, self.world.side_group())
+        self.stop = StopRequest()
         self.recent: dict[str, float] = {}
         self.images_per_second = float("nan")
-        self.log: MetricsLog
+        self.log: MetricsLog | NoLog
 
     def train(self) -> None:
         """Run the steps that are left."""
         setup, config = self.setup, self.config
-        checkpoint_every = max(1, round(config.checkpoint_epochs * setup.steps_per_epoch))
+        checkpoint_every = config.checkpoint.every_steps or max(
+            1, round(config.checkpoint_epochs * setup.steps_per_epoch)
+        )
         evaluate_every = round((config.evaluation.every_epochs or 0) * setup.steps_per_epoch)
         window = _Window()
         with self._progress() as progress:
             task = progress.add_task("training", total=setup.steps, completed=self.step, note="")
             for epoch, batch in self._batches():
                 started = time.perf_counter()
-                features, out, grad_norm = self._step(batch, epoch)
+                with explained(config, self.step, len(setup.images.identities), self.run):
+                    done = self.stepper(batch, epoch, self.step)
+                    self._count(done)
                 self.step += 1
-                window.add(len(batch.labels), time.perf_counter() - started)
+                window.add(config.sampler.batch_size, time.perf_counter() - started)
                 at = self.step / setup.steps_per_epoch
                 if self.step % config.log_every == 0 or self.step == setup.steps:
                     self.images_per_second = window.rate()
-                    self._log_step(at, features, out, grad_norm)
+                    self._log_step(at, done)
                 if evaluate_every and self.step % evaluate_every == 0 and self.step < setup.steps:
                     self.evaluate()
-                if self.step % checkpoint_every == 0 or self.step == setup.steps:
+                best_now = self.best is not None and self.best[0] == self.step
+                if self.step % checkpoint_every == 0 or self.step == setup.steps or best_now:
                     self.save()
-                note = f"epoch {at:.1f}  loss {float(out.loss):.3f}  {window.rate():,.0f} images/s"
+                note = f"epoch {at:.1f}  loss {float(done.out.loss):.3f}  {window.rate():,.0f} images/s"
                 progress.update(task, completed=self.step, note=note)
+                if self._stopping():
+                    break
+        if self.stop.signal is not None:
+            self._stop(self.stop.signal)
 
     def _batches(self) -> Iterator[tuple[int, Batch]]:
         """The batches that are left, with their epochs."""
         first, offset = divmod(self.step, self.setup.steps_per_epoch)
-        for epoch in range(first, self.config.epochs):
-            for batch in self.loader.epoch(epoch, start_step=offset if epoch == first else 0):
-                yield epoch, batch
+        try:
+            for epoch in range(first, self.config.epochs):
+                for batch in self.loader.epoch(epoch, start_step=offset if epoch == first else 0):
+                    if self.loader.restarts > self.restarts:
+                        self.restarts = self.loader.restarts
+                        self.warn(f"A data worker process ended (killed, or out of memory?). {_RESTARTED}")
+                    yield epoch, batch
+        except DataError as error:
+            if self.stop.signal is not None and isinstance(error, WorkerError):
+                return  # whoever ended this process ended the workers too
+            if not self.world.alone:  # the others wait for us in a step, and cannot save
+                raise type(error)(f"{error} {self._go_on()}") from error
+            self.save()  # we are between two steps
+            self.saver.wait()
+            raise type(error)(f"{error} The state after step {self.step} is saved. {self._go_on()}") from error
 
-    def _step(self, batch: Batch, epoch: int) -> tuple[Tensor, LossOutput, Tensor]:
-        """Forward, backward and update; an update that is not finite is left out."""
-        setup, config = self.setup, self.config
-        rate = learning_rate(config.optim, self.step, steps=setup.steps, steps_per_epoch=setup.steps_per_epoch)
-        for group in setup.optimizer.param_groups:
-            group["lr"] = rate
-        setup.model.backbone.train()
-        setup.optimizer.zero_grad(set_to_none=True)
-        loss = torch.zeros((), device=setup.device)
-        for micro in _split(batch, config.accumulate):
-            ids = micro.sample_ids.to(setup.device)
-            images = config.augment(micro.images.to(setup.device, non_blocking=True), ids, config.seed, epoch)
-            with torch.autocast(setup.device.type, _PRECISIONS[config.precision], enabled=config.precision != "fp32"):
-                features = setup.model.backbone(config.preprocessing(images))
-            labels = micro.labels.to(setup.device)
-            out = setup.loss(features.float(), labels, step=self.step, sample_ids=ids)
-            self.scaler.scale(out.loss / config.accumulate).backward()
-            loss += out.loss.detach() / config.accumulate
-        self.scaler.unscale_(setup.optimizer)
-        parameters = [p for group in setup.optimizer.param_groups for p in group["params"]]
-        grad_norm = torch.nn.utils.clip_grad_norm_(parameters, config.optim.clip_norm or float("inf"))
-        if torch.isfinite(loss) and torch.isfinite(grad_norm):
+    def _stopping(self) -> bool:
+        """Whether a signal came, to whichever process: all of them stop after the same step."""
+        if not self.world.alone:
+            found = largest(torch.tensor(int(self.stop.signal or 0), device=self.setup.device), self.world)
+            self.stop.signal = signal.Signals(int(found)) if int(found) else None
+        return self.stop.signal is not None
+
+    def _count(self, done: Stepped) -> None:
+        """Count steps whose loss or gradient was not finite; too many in a row end the run."""
+        if done.updated:
             self.bad_in_a_row = 0
-            self.scaler.step(setup.optimizer)
         else:
-            self._bad_step(loss, grad_norm)
-        self.scaler.update()
-        return features.detach(), replace(out, loss=loss, per_anchor=out.per_anchor.detach()), grad_norm
+            self._bad_step(done.out.loss, done.grad_norm)
 
-    def _bad_step(self, loss: Tensor, grad_norm: Tensor) -> None:
+    def _bad_step(self, loss: torch.Tensor, grad_norm: torch.Tensor) -> None:
         self.skipped += 1
         self.bad_in_a_row += 1
         at = self.step / self.setup.steps_per_epoch
@@ -210,76 +269,103 @@ class _Trainer:
                 f"or precision: fp32."
             )
 
-    def _log_step(self, at: float, features: Tensor, out: LossOutput, grad_norm: Tensor) -> None:
+    def _log_step(self, at: float, done: Stepped) -> None:
+        out = done.out
         statistics = {name: float(value) for name, value in out.statistics.items()}
-        statistics["effective_rank"] = float(effective_rank(features))
+        statistics["effective_rank"] = float(effective_rank(gather(done.features, self.world)))
         self.log.write(
             "step",
             self.step,
             at,
             loss=float(out.loss),
             lr=self.setup.optimizer.param_groups[0]["lr"],
-            grad_norm=float(grad_norm),
+            grad_norm=float(done.grad_norm),
             images_per_second=self.images_per_second,
             statistics=statistics,
         )
         self.recent = {"loss": float(out.loss), **statistics}
         warning = self.monitor.look(at, statistics)
         if warning is not None:
-            self.log.write("warning", self.step, at, text=warning)
-            self.console.print(f"[bold]Warning:[/bold] {warning}")
-        write_faults(self.run, self.loader.faults)
+            self.warn(warning)
+        if self.world.first:
+            write_faults(self.run, self.loader.faults)
         for fault in self.loader.faults[self.told :]:
             self.console.print(f"Unreadable: {fault.name} ({fault.reason}); {fault.substitute} stands in.")
         self.told = len(self.loader.faults)
 
+    def all_faults(self) -> int:
+        """How many images could not be read, in all processes; listed in the run."""
+        found = [Fault(*fault) for of_one in everyones(self.loader.faults, self.world) for fault in of_one]
+        return write_faults(self.run, found) if self.world.first else 0
+
+    def warn(self, text: str) -> None:
+        """On the screen and in the log."""
+        self.log.write("warning", self.step, self.step / self.setup.steps_per_epoch, text=text)
+        self.console.print(f"[bold]Warning:[/bold] {text}")
+
     def evaluate(self) -> list[Result]:
         """Judge the network as it is on every benchmark."""
         setup, options = self.setup, self.config.evaluation
-        embed = embedder(setup.model, flip=options.flip, batch_size=options.batch_size)
+        embed = shared_embedder(setup.model, self.world, flip=options.flip, batch_size=options.batch_size)
         results = [benchmark.run(embed) for benchmark in setup.benchmarks]
         if results:
             shown = {result.benchmark: result.metrics() for result in results}
             self.log.write("evaluation", self.step, self.step / setup.steps_per_epoch, results=shown)
+        self._note_best(results)
         return results
 
     def save(self) -> None:
         """Write a checkpoint of the run as it stands between two steps."""
-        setup = self.setup
-        state = {
-            "config": to_dict(self.config),
-            "data": setup.images.digest(),
-            "backbone": setup.model.backbone.state_dict(),
-            "loss": setup.loss.state_dict(),
-            "optimizer": setup.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "rng": torch.get_rng_state(),
-            "skipped": self.skipped,
-        }
-        if setup.device.type == "cuda":
-            state["rng_cuda"] = torch.cuda.get_rng_state(setup.device)
-        save_checkpoint(self.run, self.step, state)
+        counters = Counters(self.step, self.skipped, self.bad_in_a_row, self.monitor.seen, self.best, dict(self.recent))
+        state = take(
+            self.setup, self.stepper.scaler, counters, data=self.data, shared=self.shared, group=self.saver.group
+        )
+        self.saver.save(self.step, state, best=None if self.best is None else self.best[0])
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over a checkpoint.
+    def restore(self, path: Path) -> None:
+        """Take over a checkpoint of this run, and say what that is worth.
 
         Raises:
+            DataError: It is damaged.
             ConfigError: The data have changed since.
         """
-        setup = self.setup
-        if state["data"] != setup.images.digest():
+        setup, group = self.setup, self.saver.group
+        checkpoint = open_checkpoint(self.run, path, shared=self.shared, group=group)
+        require_same_data(checkpoint.identities, checkpoint.values["data"], setup.images, path)
+        counters = put_back(checkpoint, setup, self.stepper.scaler, group)
+        self.step, self.skipped, self.bad_in_a_row = counters.step, counters.skipped, counters.bad_in_a_row
+        self.monitor.seen, self.best, self.recent = counters.alarms, counters.best, counters.recent
+        self.saver.last = self.step
+        worth = promise(checkpoint.values["conditions"], conditions(setup, self.world.size))
+        self.console.print(f"Resuming after step {self.step} of {setup.steps}. {worth}")
+        for place in leave_behind(self.run, path) if self.world.first else ():
+            self.console.print(f"Set aside, since the run goes on from before it: {place}")
+
+    def _stop(self, number: signal.Signals) -> None:
+        self.save()
+        self.saver.wait()
+        raise Stopped(
+            f"stopped by {number.name} after step {self.step} of {self.setup.steps}; the state is saved. "
+            f"{self._go_on()}",
+            number,
+        )
+
+    def _go_on(self) -> str:
+        start = "unpg" if self.world.alone else f"torchrun --nproc-per-node {self.world.size} -m unpg"
+        return f"Go on with: {start} train --config {self.run / 'config.yaml'} --out {self.run} --resume"
+
+    def _note_best(self, results: Sequence[Result]) -> None:
+        """Remember the evaluation if its ``checkpoint.best`` is the largest so far."""
+        if self.config.checkpoint.best is None or self.step == self.setup.steps:
+            return
+        benchmark, _, figure = self.config.checkpoint.best.rpartition("/")
+        metrics = results[self.config.evaluation.benchmarks.index(benchmark)].metrics()
+        if figure not in metrics:
             raise ConfigError(
-                f"The training set is not the one that the checkpoint in {self.run} was trained on (another list of "
-                f"images, identities or file sizes). Restore it, or start a new run in another folder."
+                f"checkpoint.best asks for {figure} of {benchmark}, which gives {', '.join(metrics)}: name one of them."
             )
-        setup.model.backbone.load_state_dict(state["backbone"])
-        setup.loss.load_state_dict(state["loss"])
-        setup.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"])
-        if "rng_cuda" in state and setup.device.type == "cuda":
-            torch.cuda.set_rng_state(state["rng_cuda"], setup.device)
-        self.step, self.skipped = state["step"], state["skipped"]
+        if self.best is None or metrics[figure] > self.best[1]:
+            self.best = (self.step, metrics[figure])
 
     def _progress(self) -> Progress:
         return Progress(
@@ -308,11 +394,6 @@ class _Window:
         return sum(n for n, _ in self._steps) / seconds if seconds > 0 else float("nan")
 
 
-def _split(batch: Batch, parts: int) -> Iterator[Batch]:
-    columns = [column.chunk(parts) for column in batch]
-    return (Batch(*micro) for micro in zip(*columns, strict=True))
-
-
 def _require_unused(run: Path) -> None:
     """Raise unless a new run may be written to the folder."""
     if (run / "config.yaml").exists():
@@ -321,38 +402,10 @@ def _require_unused(run: Path) -> None:
         )
 
 
-def _resumed(config: TrainConfig, run: Path) -> dict[str, Any] | None:
-    """The state of the newest checkpoint of the run in the folder; None if it had none yet."""
-    saved = run / "config.yaml"
-    if not saved.exists():
-        raise ConfigError(f"{run} holds no run to resume: it has no config.yaml. Leave --resume out to start one.")
-    before = to_dict(from_dict(TrainConfig, read_yaml(saved)))
-    changed = _differences(before, to_dict(config))
-    if changed:
-        raise ConfigError(
-            f"{run} was started with other settings: {'; '.join(changed)}. Resume with the same ones (--config "
-            f"{saved}), or start a new run in another folder."
-        )
-    newest = latest_checkpoint(run)
-    return load_checkpoint(newest) if newest is not None else None
-
-
-_MAY_CHANGE = ("workers", "streaming", "threads", "log_every", "tensorboard", "device", "checkpoint_epochs")
-
-
-def _differences(before: Any, now: Any, path: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        names = [n for n in {**before, **now} if path or n not in _MAY_CHANGE]
-        inside = [_differences(before.get(n), now.get(n), f"{path}.{n}" if path else n) for n in names]
-        return [difference for part in inside for difference in part]
-    return [] if before == now else [f"{path} was {before!r}, is now {now!r}"]
-
-
-def _write_picture(run: Path, trainer: _Trainer, results: list[Result]) -> None:
+def _picture(trainer: _Trainer, results: list[Result]) -> dict[str, Any]:
     setup = trainer.setup
     batches = islice(trainer.loader.epoch(0), _PICTURE_BATCHES)
-    picture = similarity_picture(setup.model, setup.loss, batches, setup.device, results)
-    (run / "similarities.json").write_text(json.dumps(finite(picture)) + "\n", encoding="utf-8")
+    return similarity_picture(setup.model, setup.loss, batches, setup.device, results, setup.world)
 
 
 def _few_positives(setup: Setup) -> str | None:

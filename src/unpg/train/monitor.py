@@ -16,21 +16,24 @@ class CollapseMonitor:
     Args:
         limit: Mean pairwise cosine of a batch that is too much.
         patience: Observations in a row.
+
+    Attributes:
+        seen: Observations in a row so far.
     """
 
     def __init__(self, limit: float = 0.5, patience: int = 3) -> None:
         self.limit = limit
         self.patience = patience
-        self._seen = 0
+        self.seen = 0
 
     def look(self, epoch: float, statistics: Mapping[str, float]) -> str | None:
         """Take the statistics of a step after ``epoch`` epochs; the warning, if there is one to give."""
         cosine = statistics.get("cosine/pairwise", math.nan)
         if epoch < 1 or not cosine > self.limit:
-            self._seen = 0
+            self.seen = 0
             return None
-        self._seen += 1
-        if self._seen != self.patience:
+        self.seen += 1
+        if self.seen != self.patience:
             return None
         rank = statistics.get("effective_rank", math.nan)
         text = (

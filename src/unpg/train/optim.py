@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from unpg.heads import SampledHead
 from unpg.train.config import OptimConfig
 
 __all__ = ["build_optimizer", "learning_rate"]
@@ -13,10 +14,18 @@ __all__ = ["build_optimizer", "learning_rate"]
 
 def build_optimizer(config: OptimConfig, modules: Iterable[nn.Module]) -> torch.optim.Optimizer:
     """SGD or AdamW over all trainable parameters of the modules: backbone and class weights alike."""
+    modules = list(modules)
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    optimizer: torch.optim.Optimizer
     if config.kind == "sgd":
-        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-    return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+        optimizer = torch.optim.SGD(
+            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+    else:
+        optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    for head in (m for module in modules for m in module.modules() if isinstance(m, SampledHead)):
+        head.attach(optimizer)
+    return optimizer
 
 
 def learning_rate(config: OptimConfig, step: int, *, steps: int, steps_per_epoch: int) -> float:

@@ -5,6 +5,7 @@ all genuine and impostor pairs of an evaluation set.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unpg.data.image_set import Batch
+from unpg.distributed import ALONE, World, gather, total
 from unpg.embed.model import Model
 from unpg.evaluate import Result
 from unpg.losses import PairLoss, SumLoss
@@ -25,7 +27,12 @@ _BINS = 400
 
 @torch.no_grad()
 def similarity_picture(
-    model: Model, loss: PairLoss | SumLoss, batches: Iterable[Batch], device: torch.device, results: Iterable[Result]
+    model: Model,
+    loss: PairLoss | SumLoss,
+    batches: Iterable[Batch],
+    device: torch.device,
+    results: Iterable[Result],
+    world: World = ALONE,
 ) -> dict[str, Any]:
     """Count similarities of training batches in evaluation mode, without augmentation.
 
@@ -37,6 +44,7 @@ def similarity_picture(
         device: Where to embed.
         results: Of the evaluation; the first with all pairs of a set gives the evaluation histograms, else the
             first pair list.
+        world: Processes that share batches and class weights; all call this, and get the whole.
 
     Returns:
         What ``similarities.json`` holds: ``bins`` (edges from -1 to 1), ``counts`` by set, ``batches``,
@@ -52,17 +60,18 @@ def similarity_picture(
     model.backbone.eval()
     try:
         for batch in batches:
-            features = model.backbone(model.preprocessing(batch.images.to(device))).float()
-            anchors = Anchors.of(features, batch.labels.to(device))
+            features = gather(model.backbone(model.preprocessing(batch.images.to(device))).float(), world)
+            anchors = Anchors.of(features, gather(batch.labels.to(device), world), step=0)
             batch_pairs = extra(anchors)
             negatives = batch_pairs.negatives[0].similarities
             assert isinstance(negatives, SimilaritySet)
             if of is None:  # a loss over pairs of the batch alone
                 counts["positives"] += _count(*BatchPairs(positives="batch")(anchors).positives.dense())
             else:
-                classes = of(anchors)
+                classes = of(replace(anchors, world=world))
                 counts["positives"] += _count(*classes.positives.dense())
-                counts["class_negatives"] += _count(*classes.negatives[0].similarities.dense())
+                here = _count(*classes.negatives[0].similarities.dense())  # with the classes of this process
+                counts["class_negatives"] += total(here.to(device), world).cpu()
             counts["batch_negatives"] += _count(*negatives.dense_offered())
             counts["batch_negatives_kept"] += _count(*negatives.dense())
             if negatives.fences is not None:
@@ -98,6 +107,8 @@ def _evaluation(results: list[Result], bins: np.ndarray) -> tuple[str, dict[str,
         if "scores" in arrays:
             scores, same = np.clip(arrays["scores"], -1, 1), arrays["same"]
             genuine, impostor = (np.histogram(scores[same == truth], bins)[0] for truth in (True, False))
+        elif "edges" not in arrays:
+            continue  # searches and groups keep no histogram of pairs
         else:
             centers = (arrays["edges"][:-1] + arrays["edges"][1:]) / 2
             weighted = [np.histogram(centers, bins, weights=arrays[name])[0] for name in ("genuine", "impostor")]

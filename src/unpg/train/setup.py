@@ -13,17 +13,21 @@ from unpg.backbones import BACKBONES
 from unpg.config import to_dict
 from unpg.data import ImageSet, PKSampler, Sampler, UniformSampler, split_identities
 from unpg.data.source import SOURCES
+from unpg.distributed import ALONE, World, global_batch_norm
 from unpg.embed.memory import keep_freed_memory
 from unpg.embed.model import Model
 from unpg.errors import ConfigError
 from unpg.evaluate import AllPairsBenchmark, Benchmark, data_root, open_benchmark
+from unpg.heads import FullHead, Head, SampledHead, ShardedHead, making_heads
 from unpg.losses import LOSSES, PairLoss, SumLoss, unpg
-from unpg.pairs import BatchPairs, ClassPairs, FeaturePairs, MemoryPairs
+from unpg.pairs import ClassPairs, FeaturePairs, MemoryPairs
 from unpg.registry import Registry
+from unpg.train.activation import recompute_blocks
 from unpg.train.config import TrainConfig
 from unpg.train.optim import build_optimizer
+from unpg.train.parallel import RankSampler
 
-__all__ = ["Setup", "prepare", "resolve"]
+__all__ = ["Setup", "device_of", "prepare", "resolve"]
 
 _DATA_VARIABLE = "$UNPG_DATA"
 
@@ -40,6 +44,7 @@ class Setup:
     loss: PairLoss | SumLoss
     optimizer: torch.optim.Optimizer
     benchmarks: tuple[Benchmark, ...]
+    world: World = ALONE
 
     @property
     def steps_per_epoch(self) -> int:
@@ -77,8 +82,12 @@ def resolve(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, **filled)
 
 
-def prepare(config: TrainConfig) -> Setup:
+def prepare(config: TrainConfig, world: World = ALONE) -> Setup:
     """Build everything that a resolved configuration names; weights are drawn from its seed.
+
+    Args:
+        config: The run.
+        world: The processes that share it; weights to begin with do not depend on their number.
 
     Raises:
         ConfigError: A setting does not fit the data or the machine.
@@ -86,7 +95,7 @@ def prepare(config: TrainConfig) -> Setup:
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    device = _device(config.device)
+    device = device_of(config.device, world)
     if device.type == "cpu":
         keep_freed_memory()
     images: ImageSet = _build(SOURCES, _located(config.data))
@@ -106,26 +115,40 @@ def prepare(config: TrainConfig) -> Setup:
         **settings,
     )
     sampler = _sampler(config, images)
-    loss = _loss(config, len(images.identities), model.backbone.dim, sampler.steps_per_epoch)
+    loss = _loss(config, len(images.identities), model.backbone.dim, sampler.steps_per_epoch, world)
+    if config.global_batch_norm:
+        global_batch_norm(model.backbone, world)
+    if config.recompute:
+        recompute_blocks(model.backbone)
     model.backbone.to(device)
     if config.channels_last:
         model.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
     loss.to(device)
     optimizer = build_optimizer(config.optim, [model.backbone, loss])
-    return Setup(config, device, images, sampler, model, loss, optimizer, benchmarks)
+    if not world.alone:
+        micro = config.sampler.batch_size // config.accumulate
+        if micro < world.size:
+            raise ConfigError(
+                f"sampler.batch_size {config.sampler.batch_size} in {config.accumulate} micro-batches leaves {micro} "
+                f"images for {world.size} processes: raise the batch size, or start fewer processes."
+            )
+        sampler = RankSampler(sampler, world, config.accumulate)
+    return Setup(config, device, images, sampler, model, loss, optimizer, benchmarks, world)
 
 
-def _loss(config: TrainConfig, num_classes: int, dim: int, steps_per_epoch: int) -> PairLoss | SumLoss:
-    loss: PairLoss | SumLoss = _build(LOSSES, config.loss, num_classes=num_classes, dim=dim)
+def _loss(config: TrainConfig, num_classes: int, dim: int, steps_per_epoch: int, world: World) -> PairLoss | SumLoss:
+    def head(num_classes: int, dim: int, centers: int) -> Head:
+        if config.head.kind == "full":
+            return FullHead(num_classes, dim, centers=centers)
+        if config.head.kind == "sharded":
+            return ShardedHead(num_classes, dim, world, centers=centers)
+        return SampledHead(num_classes, dim, world, rate=config.head.rate, seed=config.seed, centers=centers)
+
+    with making_heads(head):
+        loss: PairLoss | SumLoss = _build(LOSSES, config.loss, num_classes=num_classes, dim=dim)
     for module in loss.modules():
         if isinstance(module, ClassPairs | FeaturePairs):
             module.streaming = config.streaming
-    of_batch = any(isinstance(m, PairLoss) and isinstance(m.pairs, BatchPairs) for m in loss.modules())
-    if of_batch and config.accumulate > 1 and config.pairs != "micro":
-        raise ConfigError(
-            f"accumulate > 1 with loss.kind {config.loss['kind']} would form pairs within each micro-batch only, which "
-            f"is another loss than that of the whole batch. Set pairs: micro if that is meant, or accumulate: 1."
-        )
     options = config.unpg
     if options is not None:
         if not isinstance(loss, PairLoss) or not isinstance(loss.pairs, ClassPairs):
@@ -154,16 +177,28 @@ def _build(registry: Registry[Any], settings: Mapping[str, Any], **given: Any) -
     return registry.build(rest.pop("kind"), rest, **given)
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def device_of(name: str, world: World = ALONE) -> torch.device:
+    """The device that a run's setting means for this process: of several processes each has a GPU of its own.
+
+    Raises:
+        ConfigError: The setting is no device, there is no such one, or it is one GPU for several processes.
+    """
     try:
-        device = torch.device(name)
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
     except RuntimeError as error:
         raise ConfigError(f"device must be auto, cpu, cuda or cuda:<n>, got {name!r}.") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device is {name}, but torch sees no GPU here. Set device: auto or cpu.")
-    return device
+    if world.alone or device.type != "cuda":
+        return device
+    if ":" in name:
+        raise ConfigError(f"device is {name} in each of {world.size} processes. Set device: cuda; each takes its own.")
+    if world.local_rank >= torch.cuda.device_count():
+        raise ConfigError(
+            f"Process {world.local_rank} of this machine finds {torch.cuda.device_count()} GPUs: start one process for "
+            f"each (torchrun --nproc-per-node), or set device: cpu."
+        )
+    return torch.device("cuda", world.local_rank)
 
 
 def _located(settings: Any) -> Any:

@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from unpg.config import from_dict, read_yaml
-from unpg.errors import ConfigError, DataError
+from unpg.config import from_yaml
+from unpg.errors import DataError
 from unpg.train.checkpoint import latest_checkpoint, load_checkpoint
 from unpg.train.config import EvaluationConfig, TrainConfig
+from unpg.train.resume import require_same_data
 from unpg.train.setup import Setup, prepare
+from unpg.train.snapshot import put_back_weights
 
 __all__ = ["open_trained"]
 
@@ -25,7 +27,7 @@ def open_trained(run: Path, *, benchmarks: Sequence[str] = (), device: str = "au
         The set-up; network and loss in evaluation mode.
 
     Raises:
-        DataError: The folder holds no run or no checkpoint, or the training data are missing.
+        DataError: The folder holds no run or no checkpoint, it is damaged, or the training data are missing.
         ConfigError: The training set is not the one that the checkpoint was trained on.
     """
     saved = run / "config.yaml"
@@ -35,18 +37,13 @@ def open_trained(run: Path, *, benchmarks: Sequence[str] = (), device: str = "au
             f"{run} has no {'config.yaml' if newest else 'checkpoint'}; class weights are in checkpoints alone. Give a "
             f"run folder of `unpg train`; for a model alone give its model.safetensors with --benchmark or --data."
         )
-    config = from_dict(TrainConfig, read_yaml(saved))
+    config = from_yaml(TrainConfig, saved)
     # Test sets of the run may be absent here, and threads are this process's affair.
     wanted = EvaluationConfig(benchmarks=tuple(benchmarks))
     setup = prepare(dataclasses.replace(config, evaluation=wanted, device=device, threads=None))
-    state = load_checkpoint(newest)
-    if state["data"] != setup.images.digest():
-        raise ConfigError(
-            f"The training set is not the one that {newest} was trained on (another list of images, identities or file "
-            f"sizes). Restore it; class weights of other people say nothing of these."
-        )
-    setup.model.backbone.load_state_dict(state["backbone"])
-    setup.loss.load_state_dict(state["loss"])
+    checkpoint = load_checkpoint(newest, wanted=lambda name: name.startswith(("backbone/", "loss/")))
+    require_same_data(checkpoint.identities, checkpoint.values["data"], setup.images, newest)
+    put_back_weights(checkpoint, setup)
     setup.model.backbone.eval()
     setup.loss.eval()
     return setup

@@ -1,12 +1,13 @@
 """Configurations: every fault is named with its path, and a written one comes back the same."""
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pytest
 
-from unpg.config import from_dict, read_yaml, to_dict, write_yaml
+from unpg.config import from_dict, from_yaml, read_yaml, to_dict, write_yaml
 from unpg.errors import ConfigError
 
 
@@ -111,3 +112,51 @@ def test_python_objects_in_yaml_are_refused(tmp_path):
 
 def test_to_dict_is_plain():
     assert to_dict(Outer("x", maybe=Inner()))["maybe"] == {"rate": 0.1, "kind": "a"}
+
+
+def laughs(levels, form="[*{a}, *{a}]"):
+    names = [f"n{i}" for i in range(levels + 1)]
+    first = "n0: &n0 {k: 1}\n"
+    return first + "".join(f"{b}: &{b} {form.format(a=a)}\n" for a, b in itertools.pairwise(names))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (laughs(60), "its aliases stand for more than 100,000 values"),
+        (laughs(40, "{{<<: [*{a}, *{a}]}}"), "its aliases stand for more than 100,000 values"),
+        ("a: &a [*a]", "line 1: an alias stands for a value that holds it"),
+        ("a: " + "[" * 5000, "nested too deeply"),
+        ("a: " + "9" * 5000, "4300 digits"),
+        ("a: 2001-13-45", "month"),
+        ("a: !!bool x", "cannot be read as YAML"),
+        ("a: !!timestamp x", "cannot be read as YAML"),
+        ("a: 0x_", "cannot be read as YAML"),
+    ],
+)
+def test_hostile_yaml_is_refused_at_once(tmp_path, text, said):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=rf"(?s)c\.yaml cannot be read as YAML.*{said}|{said}"):
+        read_yaml(tmp_path / "c.yaml")
+
+
+def test_aliases_of_a_sound_file_are_kept(tmp_path):
+    (tmp_path / "c.yaml").write_text("a: &a {k: [1, 2]}\nb: *a\nc: {<<: *a, l: 1e-3}\n")
+    assert read_yaml(tmp_path / "c.yaml") == {"a": {"k": [1, 2]}, "b": {"k": [1, 2]}, "c": {"k": [1, 2], "l": 1e-3}}
+
+
+def test_a_value_of_any_size_makes_a_short_message():
+    value = ["ha"]
+    for _ in range(60):
+        value = [value, value]
+    with pytest.raises(ConfigError) as caught:
+        from_dict(Outer, {"name": value})
+    assert len(str(caught.value)) < 400
+
+
+def test_a_fault_names_the_file(tmp_path):
+    (tmp_path / "c.yaml").write_text("name: x\nnaem: y\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml: naem: no such setting.*'name'"):
+        from_yaml(Outer, tmp_path / "c.yaml")
+    (tmp_path / "c.yaml").write_text("name: x\n")
+    assert from_yaml(Outer, tmp_path / "c.yaml") == Outer("x")

@@ -2,6 +2,7 @@ import io
 import os
 import pickle
 import pickletools
+import resource
 
 import numpy as np
 import pytest
@@ -174,3 +175,58 @@ def test_the_real_sample(faces):
     for i in range(len(found.images)):
         assert found.images.content(i)[:2] == b"\xff\xd8"
         assert found.images.read(i).std() > 10
+
+
+def test_a_small_pickle_cannot_take_the_memory(tmp_path):
+    """Numbers in a pickle announce sizes; what is not there must not be made room for."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for bomb in (
+        b"\x80\x02Nr\xff\xff\xff\x7f.",  # a place in the memo: 2**31
+        b"\x80\x04\x8e" + (1 << 35).to_bytes(8, "little") + b"x.",  # bytes of 32 GiB
+        b"\x80\x05\x96" + (1 << 35).to_bytes(8, "little") + b"x.",  # a bytearray
+        b"\x80\x04\x95" + (1 << 35).to_bytes(8, "little") + b"N.",  # a frame
+        b"\x80\x02\x8b\xff\xff\xff\x7f1.",  # a number of 2 GiB
+    ):
+        (tmp_path / "a.bin").write_bytes(bomb)
+        with pytest.raises(DataError, match=r"a.bin"):
+            read_bin(tmp_path / "a.bin")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB
+
+
+def doubled(levels):
+    """A tuple that holds twice the one below: 2**levels leaves in a few bytes a level."""
+    return b")\x94" + b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86\x94" for i in range(levels))
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        # The table of an unpickler grows to the place that is named: 2**31 entries for five bytes.
+        (b"\x80\x04Nr\xff\xff\xff\x7f.", "byte 3: place 2147483647 in a table of 2 values at most"),
+        (b"\x80\x02Np2147483647\n.", "byte 3: place 2147483647"),
+        (b"\x80\x04\x95" + b"\xff" * 7 + b"\x7f" + b"N.", "a frame of 9223372036854775807 bytes"),
+        (b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f" + b"abc.", "no sound pickle"),
+        (b"\x80\x05\x96" + b"\xff" * 7 + b"\x7f" + b"abc.", "no sound pickle"),
+        # To hash such a tuple takes 2**50 steps.
+        (b"\x80\x04" + doubled(50) + b"}h\x32Ns.", "a set or dictionary"),
+        (b"\x80\x04\x8f(" + doubled(50) + b"\x90.", "a set or dictionary"),
+        (b"\x80\x04(" + doubled(50) + b"\x91.", "a set or dictionary"),
+        # And to write it out for a message as much memory.
+        (b"\x80\x04" + doubled(50) + b"h\x00h\x00\x86h\x00\x86.", r"b\.bin"),
+        (b"\x80\x04" + doubled(50) + b"cnumpy\ndtype\nh\x32\x85R.", "an array of type"),
+        (b"\x80\x04I" + b"9" * 5000 + b"\n.", "no sound pickle"),
+    ],
+)
+def test_a_small_pickle_that_asks_for_much_is_refused_at_once(tmp_path, data, said):
+    (tmp_path / "b.bin").write_bytes(data)
+    with pytest.raises(DataError, match=said) as caught:
+        read_bin(tmp_path / "b.bin")
+    assert len(str(caught.value)) < 1000
+
+
+def test_an_answer_that_is_a_bomb_is_shown_in_short(tmp_path):
+    image = b"C\x01x"
+    (tmp_path / "b.bin").write_bytes(b"\x80\x04" + doubled(50) + b"](" + image + image + b"e](h\x32e\x86.")
+    with pytest.raises(DataError, match="answer 0 is .*expected True or False") as caught:
+        read_bin(tmp_path / "b.bin")
+    assert len(str(caught.value)) < 1000

@@ -1,3 +1,4 @@
+import csv
 import hashlib
 
 import numpy as np
@@ -5,10 +6,10 @@ import pytest
 from PIL import Image
 
 from unpg.cli.main import main
-from unpg.data import FolderSet
-from unpg.data.check import check_set
+from unpg.data import ArraySet, FolderSet
+from unpg.data.check import check_set, write_findings
 from unpg.data.content import content
-from unpg.data.convert import MANIFEST, convert
+from unpg.data.convert import FORMS, MANIFEST, convert
 from unpg.data.inspect import inspect_set
 from unpg.data.listed import list_set
 from unpg.data.open_source import open_source
@@ -41,8 +42,8 @@ def files(image_set):
     return found
 
 
-@pytest.mark.parametrize("first", ["recordio", "folder"])
-@pytest.mark.parametrize("second", ["recordio", "folder"])
+@pytest.mark.parametrize("first", list(FORMS))
+@pytest.mark.parametrize("second", list(FORMS))
 def test_converted_twice_every_byte_and_name_is_there(root, tmp_path, first, second):
     assert main(["data", "convert", str(root), "--out", str(tmp_path / "one"), "--to", first]) == 0
     assert main(["data", "convert", str(tmp_path / "one"), "--out", str(tmp_path / "two"), "--to", second]) == 0
@@ -63,32 +64,6 @@ def test_a_converted_file_has_the_layout_of_insightface(root, tmp_path):
     assert RecordSet(tmp_path / "out").digest() == data.digest()
 
 
-class Killed(BaseException):
-    pass
-
-
-@pytest.mark.parametrize("form", ["recordio", "folder"])
-@pytest.mark.parametrize("after", [1, 5, 10])
-def test_a_conversion_that_was_killed_goes_on(root, tmp_path, form, after):
-    def kill(done, total):
-        if done == after:
-            raise Killed
-
-    with pytest.raises(Killed):
-        convert(FolderSet(root), tmp_path / "out", form, progress=kill)
-    assert not (tmp_path / "out").exists()
-    assert (tmp_path / "out.partial").exists()
-    for half in (tmp_path / "out.partial").rglob("00000000.jpg"):
-        half.write_bytes(b"half")
-    convert(FolderSet(root), tmp_path / "out", form)
-    convert(FolderSet(root), tmp_path / "whole", form)
-    both = [
-        {str(p.relative_to(r)): p.read_bytes() for p in r.rglob("*.*")} for r in (tmp_path / "out", tmp_path / "whole")
-    ]
-    assert both[0] == both[1]
-    assert not (tmp_path / "out.partial").exists()
-
-
 def test_a_conversion_never_mixes_two_sets(root, tmp_path):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "job.json").write_text('{"digest": "another", "form": "folder"}')
@@ -99,14 +74,8 @@ def test_a_conversion_never_mixes_two_sets(root, tmp_path):
         convert(FolderSet(root), tmp_path / "out", "folder")
     with pytest.raises(ConfigError, match="f exists"):
         convert(FolderSet(root), root)
-    with pytest.raises(ConfigError, match="recordio, folder, got 'zip'"):
+    with pytest.raises(ConfigError, match="No form is called 'zip'. Known: csv, folder, lmdb"):
         convert(FolderSet(root), tmp_path / "new", "zip")
-
-
-def test_people_who_would_share_a_folder_are_refused(root, tmp_path):
-    (root / "list.txt").write_text("ann/0.jpg\ta/b\nbob/0.jpg\tA:b\n")
-    with pytest.raises(DataError, match="would share the folder"):
-        convert(list_set(root / "list.txt"), tmp_path / "out", "folder")
 
 
 def test_check_finds_each_kind_of_fault(root, capsys):
@@ -135,10 +104,22 @@ def test_check_finds_each_kind_of_fault(root, capsys):
     assert "same bytes as" in out
     assert "of identity 'ann'" in out
     assert "10 images; 2 duplicate, 1 empty, 1 broken, 1 grey, 1 size" in out
+    with pytest.raises(SystemExit) as ended:
+        main(["data", "check", str(root), "--out", str(root.parent / "lists" / "faults.csv")])
+    assert ended.value.code == 1
+    with open(root.parent / "lists" / "faults.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["kind", "image", "detail"]
+    assert [(kind, name.removeprefix(f"{root}/")) for kind, name, _ in rows[1:]] == found
+    write_findings(root.parent / "none.csv", [])
+    assert (root.parent / "none.csv").read_text() == "kind,image,detail\n"
+    with pytest.raises(DataError, match=r"none.csv/x.csv cannot be written"):
+        write_findings(root.parent / "none.csv" / "x.csv", [])
 
 
 def test_info_counts(root, capsys):
     info = inspect_set(FolderSet(root))
+    assert info.rate > 0
     assert info[:4] == (10, 4, {(8, 8): 10}, 0)
     assert info.histogram == [(1, 1, 1), (2, 3, 2), (4, 7, 1)]
     (root / "cyd" / "1.jpg").write_bytes(b"broken")
@@ -146,6 +127,27 @@ def test_info_counts(root, capsys):
     out = capsys.readouterr().out
     for text in ("10 images of 4 identities", "8 x 8: ", "of 9 images", "1 others", "2-3         2 ####"):
         assert text in out
+
+
+@pytest.mark.parametrize(
+    ("color", "hint"),
+    [
+        ((180, 120, 100), "red is above blue (means 180, 120, 100), as in photographs of faces"),
+        ((100, 120, 180), "written with red and blue exchanged (BGR)"),
+        ((90, 90, 90), "all three are equal (means 90, 90, 90): grey"),
+        ((90, 200, 90), "red and blue are alike (means 90, 200, 90), which tells nothing"),
+    ],
+)
+def test_info_tells_the_channels_apart_and_estimates_an_epoch(color, hint):
+    pixels = np.broadcast_to(np.array(color, np.uint8), (6, 8, 8, 3))
+    data = ArraySet(pixels, np.zeros(6, np.int64), ["a"])
+    info = inspect_set(data, workers=3)
+    assert hint in info.text()
+    text = info._replace(images=36_000_000, rate=1000.0).text()
+    assert "an epoch takes about 3.3 h to read and decode in 3 processes: an estimate from 1,000 images/s" in text
+    assert "about 0.10 s" in info._replace(images=300, rate=1000.0).text()
+    with pytest.raises(ConfigError, match="workers must be >= 1, got 0"):
+        inspect_set(data, workers=0)
 
 
 def test_split_shares_no_identity(root, tmp_path):
@@ -167,7 +169,7 @@ def test_errors_of_use_are_one_message(tmp_path, capsys):
     assert "gone does not exist" in err
     (tmp_path / "a.zip").write_text("")
     assert main(["data", "info", str(tmp_path / "a.zip")]) == 2
-    assert "known are a folder, .bin, .csv" in capsys.readouterr().err
+    assert "known are a folder, .bin, .csv, .lmdb" in capsys.readouterr().err
 
 
 def test_a_bin_is_a_benchmark_of_pairs(root, tmp_path):

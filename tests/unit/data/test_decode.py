@@ -1,12 +1,14 @@
 import io
+import tracemalloc
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from unpg.data import SizeError
-from unpg.data.decode import decode, require_size
+from unpg.data.decode import decode, decode_sized, file_content, require_size
 from unpg.errors import DataError
 
 
@@ -159,3 +161,65 @@ def test_real_faces_decode_as_pillow_does(faces):
     for path in sorted((faces / "lfw" / "images").glob("A*/*.jpg"))[:50]:
         truth = np.asarray(Image.open(path).convert("RGB")).astype(int)
         assert np.abs(decode(path) - truth).max() <= 2
+
+
+def test_an_image_is_decoded_in_place(tmp_path):
+    rng = np.random.default_rng(0)
+    truth = {}
+    for i, ending in enumerate(["jpg", "png", "jpg"]):
+        Image.fromarray(rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)).save(tmp_path / f"{i}.{ending}")
+        truth[i] = decode(tmp_path / f"{i}.{ending}")
+    for i, file in enumerate(sorted(tmp_path.glob("?.???"))):
+        data = file_content(file, "it")
+        assert data == file.read_bytes()
+        batch = np.zeros((3, 8, 9, 3), np.uint8)
+        out = decode_sized(data, (8, 9), lambda: "it", "first", batch[1])
+        assert np.may_share_memory(out, batch)
+        assert np.array_equal(batch[1], truth[i])
+        assert not batch[[0, 2]].any()
+        assert np.array_equal(decode_sized(data, (8, 9), lambda: "it", "first"), truth[i])
+        with pytest.raises(SizeError, match=r"it is 8 x 9 pixels .*but first of the same set is 9 x 8"):
+            decode_sized(data, (9, 8), lambda: "it", "first", np.zeros((9, 8, 3), np.uint8))
+        with pytest.raises(DataError, match="^it is"):
+            decode_sized(data[:3], (8, 9), lambda: "it", "first")
+    with pytest.raises(DataError, match="it is empty"):
+        decode_sized(b"", (8, 9), lambda: "it", "first")
+
+
+def test_files_of_any_length_are_read_whole(tmp_path, monkeypatch):
+    for length in (0, 1, 70_000, (1 << 20) + 1):
+        (tmp_path / "a").write_bytes(bytes(length))
+        assert file_content(tmp_path / "a", "it") == bytes(length)
+    if Path("/proc/self/status").exists():  # a file that says nothing of its size
+        assert file_content("/proc/self/status", "it").startswith(b"Name:")
+    monkeypatch.setattr("unpg.data.decode._MAX_BYTES", 1000)
+    (tmp_path / "a").write_bytes(bytes(1001))
+    with pytest.raises(DataError, match="it has more than 1,000 bytes"):
+        file_content(tmp_path / "a", "it")
+    with pytest.raises(DataError, match="it cannot be read: Is a directory"):
+        file_content(tmp_path, "it")
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP"])
+def test_a_head_of_60_000_x_60_000_is_refused_before_memory_is_asked_for(form):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, form)
+    data = bytearray(file.getvalue())
+    at, size, order = {"PNG": (16, 4, "big"), "BMP": (18, 4, "little"), "JPEG": (data.find(b"\xff\xc0") + 5, 2, "big")}[
+        form
+    ]
+    data[at : at + 2 * size] = (60_000).to_bytes(size, order) * 2
+    if form == "PNG":
+        data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"face\.img would have .*more than the 64,000,000"):
+        decode(bytes(data), name="face.img")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_a_path_that_no_file_can_have():
+    for path in ("a\0b.png", "\ud800.png", "x" * 5000):
+        with pytest.raises(DataError, match="is no path|cannot be read"):
+            decode(path)

@@ -1,3 +1,4 @@
+import csv
 import pickle
 
 import numpy as np
@@ -49,6 +50,34 @@ def test_a_list(root, gap):
 def test_a_table_with_commas(root, tmp_path):
     (tmp_path / "a.csv").write_text("sex,identity,path\n" + "\n".join(f"?,{who},{path}" for path, who in ROWS))
     check(csv_set(tmp_path / "a.csv", root), root)
+
+
+def test_cells_of_a_table_are_kept_as_they_are(root, tmp_path):
+    names = ["two\nlines", " a, b ", 'quo"te', "n\u2028l\x85\x0b", "cr\r"]
+    for i in range(2):
+        Image.new("RGB", (8, 8)).save(root / f"{i} ,x.png")
+    rows = [*(path for path, _ in ROWS), "0 ,x.png", "1 ,x.png"]
+    with open(tmp_path / "a.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["path", "identity"], *zip(rows, names, strict=True)])
+    data = csv_set(tmp_path / "a.csv", root)
+    assert data.identities == names
+    assert [data.name(i) for i in range(5)] == [str(root / path) for path in rows]
+
+
+def test_parquet_parts_in_a_folder(root, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with pytest.raises(DataError, match=r"has no .parquet files"):
+        ParquetSet(tmp_path)
+    for number, (path, who) in enumerate(ROWS):
+        image = {"bytes": (root / path).read_bytes(), "path": path if number else None}
+        parquet.write_table(pyarrow.table({"image": [image], "identity": [who]}), tmp_path / f"{number}.parquet")
+    data = ParquetSet(tmp_path)
+    check(data, root)
+    assert [data.name(i) for i in range(3)] == [f"{tmp_path}#0", f"{tmp_path}#a/1.png", f"{tmp_path}#a/2 x.png"]
+    parquet.write_table(pyarrow.table({"image": ["x.png"], "identity": ["y"]}), tmp_path / "9.parquet")
+    with pytest.raises(DataError, match="some parts hold image files and others paths"):
+        ParquetSet(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["bytes", "paths", "structure"])

@@ -14,12 +14,17 @@ from PIL import Image
 from unpg.cli.main import main
 from unpg.data import FolderSet, ImageSet, SizeError
 from unpg.data.content import content
-from unpg.data.lmdb_set import LmdbSet, _open
+from unpg.data.lmdb_set import LmdbSet, _open, _plain_pickle
 from unpg.data.open_source import open_source
 from unpg.data.source import SOURCES
 from unpg.errors import ConfigError, DataError, UnpgError
 
 lmdb = pytest.importorskip("lmdb")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def png(value, size=(8, 8)):
@@ -115,7 +120,7 @@ class Hostile:
     [
         (pickle.dumps((Hostile(), 1)), r"db#0 asks for .*system while it is unpickled.* Nothing of it was run"),
         (pickle.dumps([b"x"]), "db#0: expected a pickle of .image, label., got a list"),
-        (pickle.dumps({"image": b"x"}), "got a dict"),
+        (pickle.dumps({"image": b"x"}), "asks for a set or dictionary"),
         (pickle.dumps((3, 1)), "db#0 is a int; expected bytes"),
         (pickle.dumps((b"x", 1.5)), "db#0: expected a number or name as label, got 1.5"),
         (pickle.dumps((b"x", True)), "got True"),
@@ -167,7 +172,7 @@ def test_without_lmdb_the_extra_is_named(tmp_path, monkeypatch):
 def _first_pixel(data, i, out):
     pixel = int(data.read(i)[0, 0, 0])
     # What a fork inherits is not to be used; the process must have opened the file itself.
-    out.put((pixel, [process for process, _ in _open.values()][-1] == os.getpid()))
+    out.put((pixel, [process for process, *_ in _open.values()][-1] == os.getpid()))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -183,8 +188,7 @@ def test_worker_processes_read_too(tmp_path, method):
     assert data.read(5)[0, 0, 0] == 5
 
 
-def test_a_recipe_and_the_command_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_a_recipe_and_the_command_line(tmp_path, capsys):
     path = str(write(tmp_path / "db", pickled()))
     check(SOURCES.build("lmdb", {"path": path}))
     assert main(["data", "info", path]) == 0
@@ -202,3 +206,19 @@ def test_any_record_is_read_or_our_error(tmp_path_factory, value, start):
     path = tmp_path_factory.mktemp("fuzz")
     with suppress(UnpgError):
         LmdbSet(write(path, {0: start + value}))
+
+
+NUMBERS = st.integers(-300, 300) | st.integers(0, 70_000) | st.integers(-(2**40), 2**40)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=700), NUMBERS, st.none() | st.text(max_size=300), st.integers(2, 5), st.integers(0, 40))
+def test_plain_pickles_are_read_as_the_parser_reads_them(image, label, name, protocol, cut):
+    values = (image, label) if name is None else (image, label, name)
+    whole = pickle.dumps(values, protocol)
+    found = _plain_pickle(whole)
+    assert found in (None, (image, label, name))
+    if protocol == 4 and len(image) > 0 and abs(label) < 2**31 and len(str(name).encode("utf-8", "replace")) < 256:
+        assert found == (image, label, name)
+    assert _plain_pickle(whole[: len(whole) - 1 - cut]) is None
+    assert _plain_pickle(whole + b"x") is None

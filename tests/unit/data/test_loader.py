@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from unpg.data import ArraySet, FolderSet, Loader, PKSampler, SequentialSampler, SizeError, UniformSampler
+from unpg.data import loader as loader_module
 from unpg.data.loader import WorkerError
 from unpg.errors import ConfigError, DataError
 
@@ -194,10 +195,59 @@ def test_errors_come_from_workers_as_they_are():
     assert str(caught.value) == "file 1 is broken"
 
 
-def test_a_killed_worker_is_an_error_that_says_so():
+class KilledOnce(Numbered):
+    """Kills its reader at image ``deadly``, if a file is there that it removes first."""
+
+    def __init__(self, labels, deadly, trap):
+        super().__init__(labels)
+        self.trap, self.place = trap, deadly
+
+    def read(self, i):
+        if i == self.place and self.trap.exists():
+            self.trap.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(i)
+
+
+def test_a_killed_worker_is_started_again(tmp_path):
+    """At the step that is missing; the batches are what they would have been."""
+    trap = tmp_path / "trap"
+    trap.touch()
+    with Loader(KilledOnce([0, 1] * 8, 5, trap), UniformSampler(16, 2, seed=3), workers=2) as loader:
+        got = content(loader.epoch(0))
+        assert not trap.exists()
+        assert loader.restarts == 1
+        assert got == content(Loader(Numbered([0, 1] * 8), UniformSampler(16, 2, seed=3)).epoch(0))
+
+
+def test_a_worker_that_is_killed_again_and_again_is_an_error_that_says_so(monkeypatch):
+    monkeypatch.setattr(loader_module, "_RESTARTS", 1)
     loader = Loader(Numbered([0, 1] * 4, deadly=3), SequentialSampler(8, 2), workers=1)
-    with loader, pytest.raises(WorkerError, match=r"worker process ended at epoch 0, step \d.*workers=0"):
+    message = r"worker process ended at epoch 0, step \d.*after 1 restarts.*workers=0"
+    with loader, pytest.raises(WorkerError, match=message):
         list(loader.epoch(0))
+
+
+def test_no_worker_outlives_a_killed_process(tmp_path):
+    """They hold its output open while they live."""
+    script = tmp_path / "killed.py"
+    script.write_text(
+        """
+import os, signal
+import numpy as np
+from unpg.data import ArraySet, Loader, SequentialSampler
+
+if __name__ == "__main__":
+    data = ArraySet(np.zeros((8, 4, 4, 3), np.uint8), np.arange(8) % 2, ["a", "b"])
+    batches = Loader(data, SequentialSampler(8, 2), workers=1).epoch(0)
+    next(batches)
+    print("going", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout == "going\n"
 
 
 @pytest.mark.slow

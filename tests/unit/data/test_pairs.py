@@ -264,3 +264,23 @@ def test_the_official_lists_have_their_official_counts(faces):
     assert len({file for pair in fp.left_out for file in pair.missing}) == 8
     assert all("/profile/" in file for pair in fp.left_out for file in pair.missing)
     assert sorted(set(fp.folds.tolist())) == list(range(10))
+
+
+@pytest.mark.parametrize("name", ["x" * 3000, "a\0b", "x" * 300])
+def test_a_name_that_no_file_can_have_is_a_missing_file(tmp_path, name):
+    (tmp_path / "p.csv").write_text(f"path_a,path_b,same\n{name},{name},1\n")
+    with pytest.raises(DataError, match="none of its 1 pairs has both files"):
+        csv_pairs(tmp_path / "p.csv")
+
+
+def test_a_list_without_pairs_is_named(tmp_path):
+    (tmp_path / "p.csv").write_text("path_a,path_b,same\n")
+    with pytest.raises(DataError, match=r"the list has no pairs: .*p\.csv"):
+        csv_pairs(tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, f"1\n{'a ' + '9' * 5000 + ' 1'}\n"])
+def test_numbers_of_thousands_of_digits(tmp_path, text):
+    (tmp_path / "pairs.txt").write_text(text)
+    with pytest.raises(DataError, match=r"pairs\.txt, line 1"):
+        lfw_pairs(tmp_path / "pairs.txt", tmp_path)

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from unpg.data import ImageSet, Loader, SequentialSampler, SizeError
-from unpg.data.record_set import RecordSet, cache_folder
+from unpg.data.index_cache import cache_folder
+from unpg.data.record_set import RecordSet, _without_gaps
 from unpg.data.recordio import RecordFile, RecordWriter, pack, read_index, unpack
 from unpg.errors import DataError
 
@@ -328,3 +329,41 @@ def test_the_real_sample_is_what_its_list_says(faces, tmp_path):
     scanned = RecordSet(tmp_path)
     assert scanned.labels.tolist() == data.labels.tolist()
     assert [scanned.content(i) for i in range(8)] == [data.content(i) for i in range(8)]
+
+
+@pytest.mark.parametrize("block", [1, 7, 40, 1 << 25])
+def test_an_index_is_read_in_blocks(tmp_path, monkeypatch, block):
+    monkeypatch.setattr("unpg.data.recordio._INDEX_BLOCK", block)
+    lines = [f"{key}\t{key * key}" for key in range(200)]
+    for text in ("\n".join(lines), "\n".join(lines) + "\n", "\r\n".join(lines) + "\r\n", "\n\n".join(lines)):
+        (tmp_path / "a.idx").write_bytes(text.encode())
+        if "\n\n" in text:
+            with pytest.raises(DataError, match=r"a.idx, line 2: expected .* got b''"):
+                read_index(tmp_path / "a.idx")
+            continue
+        keys, offsets = read_index(tmp_path / "a.idx")
+        assert keys.tolist() == list(range(200))
+        assert offsets.tolist() == [key * key for key in range(200)]
+    (tmp_path / "a.idx").write_text("\n".join([*lines[:150], "x\t1", *lines[150:]]))
+    with pytest.raises(DataError, match=r"a.idx, line 151: .* got b'x"):
+        read_index(tmp_path / "a.idx")
+    (tmp_path / "a.idx").write_bytes(b"")
+    assert [len(part) for part in read_index(tmp_path / "a.idx")] == [0, 0]
+
+
+@pytest.mark.parametrize("most", [3, 40, 10**9])
+def test_labels_without_gaps_are_what_sorting_gives(most):
+    raw = np.random.default_rng(most).integers(0, most, 50)
+    numbers, labels = np.unique(raw, return_inverse=True)
+    ours = _without_gaps(raw)
+    assert ours[0].tolist() == numbers.tolist()
+    assert ours[1].tolist() == labels.tolist()
+    assert (ours[0].dtype, ours[1].dtype) == (np.int64, np.int64)
+
+
+def test_a_first_record_that_says_no_number(tmp_path):
+    with RecordWriter(tmp_path / "a.rec") as out:
+        out.write(0, pack([float("nan"), 3.0], b""))
+        out.write(1, pack([0.0], jpeg(1)))
+    with pytest.raises(DataError, match=r"a\.rec, byte 0: record 0 says that nan"):
+        RecordSet(tmp_path / "a.rec")

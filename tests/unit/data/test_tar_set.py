@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import pickle
 import tarfile
 from contextlib import suppress
@@ -19,6 +20,11 @@ from unpg.data.tar_set import TarSet, tar_members
 from unpg.errors import DataError, UnpgError
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def jpg(value, size=(8, 8)):
@@ -130,6 +136,10 @@ def test_identities_by_name_and_another_key(tmp_path):
         ([("1.jpg", b""), ("1.json", b'{"label": true}')], "expected a number or name, got True"),
         ([*SAMPLES, ("a/0001.jpg", jpg(1))], "a/0001.jpg belongs to a sample that was met before"),
         ([("1.jpg", b""), ("1.jpg", b"")], "met before"),
+        (
+            [("1.jpg", b""), ("1.cls", b"7" + b" " * (1 << 20))],
+            "1,048,577 bytes, more than the 1,048,576 that an identity",
+        ),
         ([("._1.jpg", b""), ("readme", b"")], r"has no samples: 2 files"),
         ([("1.jpg", b"no"), ("1.cls", b"1")], "none of the 1 images can be read"),
     ],
@@ -143,6 +153,16 @@ def test_another_size_is_refused(tmp_path):
     samples = [("1.jpg", jpg(1)), ("1.cls", b"1"), ("2.jpg", jpg(1, (9, 8))), ("2.cls", b"2")]
     with pytest.raises(SizeError, match=r"a.tar, byte 2560 is 9 x 8 .*but .*a.tar, byte 512 of the same set"):
         TarSet(write(tmp_path / "a.tar", samples)).read(1)
+
+
+def test_a_shard_cut_off_after_it_was_opened_is_an_error(tmp_path):
+    """Reading mapped bytes that are gone would end the process with SIGBUS."""
+    path = write(tmp_path / "a.tar", [(f"{i}.{e}", d) for i in range(40) for e, d in (("jpg", jpg(i)), ("cls", b"1"))])
+    data = TarSet(path)
+    size = path.stat().st_size
+    os.truncate(path, 512)
+    with pytest.raises(DataError, match=f"a.tar had {size} bytes when it was opened, now 512"):
+        data.read(39)
 
 
 def test_an_archive_cut_off_anywhere_is_an_error(tmp_path):
@@ -179,8 +199,7 @@ def test_any_change_is_read_or_our_error(tmp_path_factory, junk, place, form):
         TarSet(base / "fuzz.tar")
 
 
-def test_the_command_line_works_on_shards(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_the_command_line_works_on_shards(tmp_path, capsys):
     shard = str(write(tmp_path / "a.tar", [*SAMPLES, ("b.jpg", b"broken"), ("b.cls", b"3")]))
     assert main(["data", "info", shard]) == 0
     assert "4 images of 2 identities" in capsys.readouterr().out
@@ -192,3 +211,13 @@ def test_the_command_line_works_on_shards(tmp_path, monkeypatch, capsys):
     assert FolderSet(tmp_path / "out").identities == ["3", "7"]
     packed = [("big.json", json.dumps({"label": 1}).encode()), ("big.jpg", jpg(1))]
     assert TarSet(write(tmp_path / "d.tar", packed)).labels.dtype == np.int64
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "9" * 19, "-1", "\u0663", "1e3"])
+def test_sizes_in_extended_headers_are_plain_numbers(tmp_path, size):
+    info = tarfile.TarInfo("1.jpg")
+    info.pax_headers = {"size": size}
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as out:
+        out.addfile(info)
+    with pytest.raises(DataError, match=r"a.tar, byte 0: the size '.* in an extended header is no number"):
+        TarSet(tmp_path / "a.tar")

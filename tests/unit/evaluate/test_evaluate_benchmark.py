@@ -1,5 +1,7 @@
+import dataclasses
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,6 +87,29 @@ def test_pair_benchmark_reports_every_figure(images):
     stored = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert stored["tar_at_far"][1]["value"] is None
     assert "40 impostor pairs" in stored["tar_at_far"][1]["reason"]
+
+
+def test_a_pair_has_the_quality_of_its_worse_image(images):
+    pairs, same, _ = balanced_pairs(images)
+    vectors, norms = BASELINES["grey-pixels"](images)
+    result = PairBenchmark("mine", images, pairs, same).run(lambda _: (vectors, norms))
+    arrays = result.arrays()
+    assert arrays["quality"].tolist() == [min(norms[a], norms[b]) for a, b in pairs]
+    assert (arrays["quality"].dtype, arrays["pairs"].dtype) == (np.float32, np.int32)
+    np.testing.assert_array_equal(arrays["pairs"], pairs)
+    assert result.names == [images.name(i) for i in range(len(images))]
+    with pytest.raises(ShapeError, match="lengths of shape"):
+        PairBenchmark("mine", images, pairs, same).run(lambda _: (vectors, norms[:3]))
+
+
+def test_names_with_line_breaks_do_not_shift_the_others(tmp_path, images):
+    pairs, same, _ = balanced_pairs(images)
+    result = PairBenchmark("mine", images, pairs, same).run(BASELINES["grey-pixels"])
+    names = ["a\nb", *result.names[1:]]
+    save_results(tmp_path, [dataclasses.replace(result, names=names)])
+    assert (tmp_path / "scores/mine.names.txt").read_text().splitlines() == ["a b", *names[1:]]
+    save_results(tmp_path, [dataclasses.replace(result, names=None, pairs=None)])
+    assert not (tmp_path / "scores/mine.names.txt").exists()  # names of other pairs would mislead
 
 
 def test_list_without_folds_has_no_accuracy_over_folds(images):
@@ -266,3 +291,13 @@ def test_official_lists_of_the_real_sets(faces):
         people = len(np.unique(result.identities))
         counted[name] = (result.genuine + result.impostor, result.left_out, people)
     assert counted == {"lfw": (6000, 0, 4281), "cfp-ff": (7000, 0, 500), "cfp-fp": (6971, 29, 500)}
+
+
+def test_what_is_said_of_a_model_is_joined_and_not_lost(tmp_path):
+    labels = np.repeat(np.arange(3), 2)
+    result = judge_all_pairs("one", np.eye(3)[labels], labels, targets=(0.5,))
+    save_results(tmp_path, [result], model="m", data_digests={"one": "aa"})
+    save_results(tmp_path, [replace(result, benchmark="two")], model="n", data_digests={"two": "bb"})
+    found = load_results(tmp_path)
+    assert (found["model"], found["data_digests"]) == ("n", {"one": "aa", "two": "bb"})
+    assert list(found["results"]) == ["one", "two"]

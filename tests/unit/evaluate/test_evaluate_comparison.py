@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from unpg.errors import ConfigError, DataError
-from unpg.evaluate import Bootstrap, Difference, Replicates, compare, holm, judge_all_pairs, judge_pairs
+from unpg.evaluate import Bootstrap, Difference, Replicates, compare, holm, judge_all_pairs, judge_pairs, seed_means
 
 SETTINGS = Bootstrap(300)
 
@@ -178,3 +178,54 @@ def test_holm_rejects_what_closed_testing_rejects(p_values, alpha):
 )
 def test_sentences(figure, ends, words):
     assert Difference(figure, *ends, 0.01, 0.99, 0.95, 1000, (1, 1)).sentence("A", "B") == words
+
+
+def test_mean_over_seeds_is_that_of_the_models_and_its_draws_those_of_the_weights(good):
+    models = [good, replicates(4, 0.25), replicates(5, 0.3)]
+    means = {mean.figure: mean for mean in seed_means(models, 60.0)}
+    assert list(means) == ["auc", "eer", "tar@far=1e-1", "tar@far=1e-2"]
+    for k, name in enumerate(good.figures):
+        single = [model.estimates[k] for model in models]
+        assert means[name].mean == pytest.approx(sum(single) / 3, rel=1e-12)
+        assert means[name].spread == pytest.approx(np.std(single, ddof=1), rel=1e-12)
+        assert means[name].interval.low < means[name].mean < means[name].interval.high
+    # One model alone: the interval is that of its own draws, and there is no spread.
+    (alone, *_) = seed_means([good], 60.0, 0.9)
+    assert alone.spread is None
+    assert (alone.interval.low, alone.interval.high) == tuple(np.quantile(good.values[:, 0], [0.05, 0.95]))
+
+
+def test_interval_of_a_mean_covers_what_new_seeds_give():
+    # Models whose figure is a truth plus what their seed does; people do nothing here.
+    def model(value):
+        return Replicates(("eer",), (value,), np.full((400, 1), value), 0, "identity", "d")
+
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(200):
+        (mean,) = seed_means([model(0.3 + 0.02 * v) for v in rng.normal(size=8)], 60.0)
+        held += mean.interval.low <= 0.3 <= mean.interval.high
+    assert 0.86 < held / 200 <= 1.0  # of 95 % intended; drawing eight seeds comes a little short
+
+
+def test_means_without_any_error_go_by_the_rule_of_three():
+    perfect = Replicates(("eer",), (0.0,), np.zeros((100, 1)), 0, "identity", "d")
+    (mean,) = seed_means([perfect, perfect], 60.0)
+    assert mean.interval.method == "rule of three"
+    assert (mean.spread, mean.interval.low) == (0.0, 0.0)
+    assert 0.04 < mean.interval.high < 0.06
+
+
+def test_means_need_the_same_pairs_and_draws(good):
+    with pytest.raises(DataError, match="different draws"):
+        seed_means([good, replicates(1, 0.2, Bootstrap(300, seed=4))], 60.0)
+    with pytest.raises(DataError, match="different pairs"):
+        seed_means([good, dataclasses.replace(good, digest="other")], 60.0)
+    with pytest.raises(ConfigError, match="one model or more"):
+        seed_means([], 60.0)
+
+
+def test_errors_of_groups_are_errors():
+    less = Difference("fmr/African", -0.01, -0.02, -0.005, 0.01, 1.0, 0.95, 100, (1, 1))
+    assert less.sentence("A", "B") == "B beats A by 1.0 points, 95 % interval 0.5 to 2.0"
+    assert less.sentence("A", "B", sure=False).startswith("B and A are not told apart: 1.0 points")

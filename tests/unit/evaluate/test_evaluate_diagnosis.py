@@ -87,7 +87,7 @@ def test_one_identity_is_refused(cloud):
     [
         (None, "does not exist. `unpg diagnose"),
         ("{", "is not JSON"),
-        ("[]", 'no list "sets"'),
+        ("[]", 'no list "sets"|must hold a JSON object'),
         ('{"sets": [{"name": "a"}]}', "a set lacks wdfs, samples, histograms"),
     ],
 )

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from unpg.data import ArraySet
 from unpg.embed import Model, embed
@@ -172,3 +173,40 @@ def test_other_files_are_not_models(tmp_path):
     }.items():
         with pytest.raises(DataError, match=f"/{name}.*{message}"):
             load_model(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"dim": 1 << 20}, "of another shape or type: fc.weight"),
+        ({"dim": 10**9}, "of at most 1,048,576"),
+        ({"dim": 10**40}, "of at most 1,048,576"),
+        ({"input_size": [1 << 20, 1 << 20]}, r"of another shape or type: fc.weight|cannot be built"),
+        ({"settings": {"blocks": [1, 1, 1, 10**8]}}, "of at most 1,000"),
+        ({"settings": {"widths": [1 << 20] * 4}}, "of another shape or type|cannot be built"),
+        ({"kind": "iresnet200", "settings": {}}, "missing"),
+    ],
+)
+def test_sizes_in_the_header_are_compared_before_memory_is_asked_for(tmp_path, change, said):
+    model = Model.create("small_iresnet", dim=4, input_size=(16, 16), blocks=[1] * 4, widths=[1] * 4)
+    save_model(tmp_path / "a.safetensors", model)
+    tensors, header = read_tensors(tmp_path / "a.safetensors", file_format="unpg.model", version=1)
+    write_tensors(tmp_path / "b.safetensors", tensors, {**header, **change}, file_format="unpg.model", version=1)
+    made = []
+    with TorchDispatchLog(made), pytest.raises(DataError, match=rf"b\.safetensors.*({said})"):
+        load_model(tmp_path / "b.safetensors")
+    assert max(made, default=0) < 1 << 20  # bytes of the largest tensor that had memory
+
+
+class TorchDispatchLog(TorchDispatchMode):
+    """Notes the bytes of each tensor made on the CPU."""
+
+    def __init__(self, made):
+        super().__init__()
+        self.made = made
+
+    def __torch_dispatch__(self, func, kinds, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.device.type == "cpu":
+            self.made.append(out.numel() * out.element_size())
+        return out

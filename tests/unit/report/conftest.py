@@ -1,12 +1,27 @@
 """Made-up runs of the right shape and size. The figures mean nothing; results come from drawn embeddings."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from unpg.evaluate import judge_all_pairs, judge_pairs, save_results
+from unpg.evaluate import (
+    Bootstrap,
+    IdentificationResult,
+    TemplateResult,
+    gallery_rates,
+    hardest_pairs,
+    judge_all_pairs,
+    judge_groups,
+    judge_pairs,
+    pair_scores,
+    save_results,
+    search,
+)
+from unpg.evaluate.hardest import named_pairs
 
 CONFIG = """\
 seed: 1
@@ -134,3 +149,152 @@ def made_runs(tmp_path_factory):
     pixels = root / "grey-pixels"
     write_results(pixels, np.random.default_rng(3), 2.6, model="grey pixels <32 x 32>")
     return [base, ours, pixels]
+
+
+@dataclasses.dataclass(frozen=True)
+class OddResult:
+    """Of a kind that the report has never heard of."""
+
+    benchmark: str = "clusters"
+    protocol: str = "clustering"
+
+    def metrics(self):
+        return {"pairwise_f": 0.5}
+
+    def to_dict(self):
+        return {
+            "benchmark": self.benchmark,
+            "protocol": self.protocol,
+            "metrics": self.metrics(),
+            "clusters": [{"size": 3, "pure": True}, {"size": 5, "pure": False}],
+            "linkage": None,
+        }
+
+    def arrays(self):
+        return {"sizes": np.array([3, 5])}
+
+
+PEOPLE, VIEWS = 60, 6
+
+
+def write_every_kind(folder: Path, noise: float, *, pictures: Path | None = None, draws: int = 100) -> Path:
+    """A folder of results with one benchmark of each kind."""
+    rng = np.random.default_rng(5)
+    labels = np.repeat(np.arange(PEOPLE), VIEWS)
+    vectors = rng.normal(size=(PEOPLE, 16))[labels] + 0.7 * rng.normal(size=(len(labels), 16))
+    trouble = np.random.default_rng(round(1000 * noise)).normal(size=vectors.shape)
+    # Harder images are shorter, so that their length says something.
+    hard = rng.uniform(0.2, 1.0, len(labels))
+    vectors = vectors + noise * hard[:, None] * trouble
+    names = [str((pictures or folder) / f"person{label}" / f"{i}.png") for i, label in enumerate(labels)]
+    if pictures is not None:
+        for label, name in zip(labels, names, strict=True):
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            grey = np.random.default_rng(label).integers(0, 255, (7, 7, 3)).astype(np.uint8)
+            Image.fromarray(grey).resize((112, 112)).save(name)
+    genuine = np.array([[i, i ^ 1] for i in range(0, len(labels), 2)] * 3)
+    others = rng.integers(0, len(labels), (3000, 2))
+    others = others[labels[others[:, 0]] != labels[others[:, 1]]]
+    pairs, same = np.concatenate([genuine, others]), np.arange(len(genuine) + len(others)) < len(genuine)
+    folds = rng.permutation(len(pairs)) % 5
+    settings = Bootstrap(draws)
+    listed = judge_pairs("list", vectors, pairs, same, folds, identities=labels).with_intervals(settings)
+    length = (1.0 / hard).astype(np.float32)
+    listed = dataclasses.replace(
+        listed,
+        quality=np.minimum(*length[pairs.T]),
+        pairs=pairs.astype(np.int32),
+        names=names,
+    ).with_threshold(0.5, "people:far=0.001", settings)
+    every = judge_all_pairs("people", vectors, labels, targets=(0.1, 0.01, 1e-3, 1e-5), evidence=True)
+    every = dataclasses.replace(every, hardest=named_pairs(names, *hardest_pairs(vectors, labels, 8)))
+    results = [listed, every.with_intervals(settings), templates(vectors, labels).with_intervals(settings)]
+    results += [searches(vectors, labels).with_intervals(settings), grouped(vectors, labels).with_intervals(settings)]
+    save_results(
+        folder,
+        [*results, OddResult()],
+        versions={"unpg": "0.1.0"},
+        weights_digest="ab" * 32,
+        data_digests={"list": "c0"},
+    )
+    return folder
+
+
+def templates(vectors, labels):
+    first, second = np.triu_indices(len(labels), 1)
+    pairs = np.stack([first, second], 1)
+    scores = pair_scores(vectors, pairs)
+    same = labels[first] == labels[second]
+    judged = judge_all_pairs("x", vectors, labels)
+    return TemplateResult(
+        benchmark="ijb-like",
+        images=4 * len(labels),
+        templates=len(labels),
+        genuine=judged.genuine,
+        impostor=judged.impostor,
+        pooling={"preset": "insightface", "lengths": "norm", "unit_media": True},
+        auc=judged.auc,
+        eer=judged.eer,
+        tar_at_far=judged.tar_at_far,
+        edges=judged.edges,
+        genuine_counts=judged.genuine_counts,
+        impostor_counts=judged.impostor_counts,
+        roc=judged.roc,
+        scores=scores,
+        same=same,
+        people=labels[pairs],
+    )
+
+
+def searches(vectors, labels):
+    enrolled = {"G1": labels < 40, "G2": labels >= 25}
+    galleries = {}
+    for name, members in enrolled.items():
+        gallery = np.flatnonzero(members & (np.arange(len(labels)) % VIEWS == 0))
+        probes = np.flatnonzero(np.arange(len(labels)) % VIEWS > 0)
+        found = search(vectors[probes], labels[probes], vectors[gallery], labels[gallery])
+        galleries[name] = gallery_rates(found, labels[probes], fpirs=(0.3, 0.1, 1e-3))
+    return IdentificationResult("searches", galleries, distractors=7, notes=("probes are made up",))
+
+
+def grouped(vectors, labels):
+    groups, pairs = np.array(["Aland", "Borneo & Bali", "Corsica"])[labels % 3], []
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        pairs += [(a, b) for n, a in enumerate(members) for b in members[n + 1 :]]
+    pairs = np.array(pairs)
+    return judge_groups(
+        "places",
+        pair_scores(vectors + np.where(labels % 3 == 1, 0.35, 0.0)[:, None], pairs),
+        labels[pairs[:, 0]] == labels[pairs[:, 1]],
+        groups[pairs[:, 0]],
+        people=labels[pairs],
+        target=0.01,
+    )
+
+
+@pytest.fixture(scope="session")
+def every_kind(tmp_path_factory):
+    """Folders of two models, each with one benchmark of each kind; the images of the first are there."""
+    root = tmp_path_factory.mktemp("kinds")
+    pictures = root / "pictures"
+    return [
+        write_every_kind(root / "strong", 0.2, pictures=pictures),
+        write_every_kind(root / "weak & slow", 0.8, pictures=pictures),
+    ]
+
+
+@pytest.fixture(scope="session")
+def seeds(tmp_path_factory):
+    """Six run folders: two recipes with three training seeds each."""
+    root = tmp_path_factory.mktemp("seeds")
+    folders = []
+    for recipe, unpg, noise in (("base", "null", 0.6), ("ours", "{r: 1.5, start: 8}", 0.3)):
+        for seed in (1, 2, 3):
+            folder = write_every_kind(root / f"{recipe}-seed{seed}", noise + 0.01 * seed)
+            config = CONFIG.format(unpg=unpg, lr=0.1).replace("seed: 1", f"seed: {seed}")
+            (folder / "config.yaml").write_text(config)
+            steps = [{"event": "step", "step": s, "epoch": s / 10, "loss": 9 / (s + seed)} for s in range(30)]
+            (folder / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+            folders.append(folder)
+    return folders

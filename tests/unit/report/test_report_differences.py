@@ -1,4 +1,5 @@
 import dataclasses
+import html
 import re
 
 import numpy as np
@@ -44,11 +45,18 @@ def test_differences_are_those_of_the_results(pair):
     assert [f.difference for f in found] == truth
     assert [f.p for f in found] == list(holm([d.p for d in truth]))
     assert {(f.first, f.second) for f in found} == {("weak", "strong")}
-    said = next(f for f in found if f.benchmark == "all" and f.difference.figure == "tar@far=1e-3").sentence()
+    one = next(f for f in found if f.benchmark == "all" and f.difference.figure == "tar@far=1e-3")
+    # 100 draws give no p that ten questions leave below 0.05, however far the interval is from 0.
+    assert one.difference.low > 0
+    assert re.fullmatch(
+        r"all, TAR at FAR 10⁻³: strong beats weak by [\d.]+ points, 95 % interval [\d.]+ to [\d.]+, in every one of "
+        r"100 draws, too few to be sure \(p = 0\.2 after Holm\)",
+        one.sentence(),
+    )
     assert re.fullmatch(
         r"all, TAR at FAR 10⁻³: strong beats weak by [\d.]+ points, 95 % interval [\d.]+ to [\d.]+ "
-        r"\(p = 0\.\d+ after Holm\)",
-        said,
+        r"\(p = 0\.02 after Holm\)",
+        dataclasses.replace(one, p=0.02).sentence(),
     )
 
 
@@ -63,8 +71,12 @@ def test_tables_and_page_show_them(pair, tmp_path):
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.groups[1][2]}
     assert rows["EER"][0].startswith("−")
     assert rows["TAR at FAR 10⁻³"][0].startswith("+")
+    assert len(table.findings) == 2
+    assert table.findings[0].startswith("own.csv, Accuracy, folds: ")
+    assert table.findings[1].startswith("all, TAR at FAR 10⁻³: ")
     text = write_report(tmp_path / "r.html", runs).read_text(encoding="utf-8")
     assert 'id="differences"' in text
+    assert f"<li>{html.escape(table.findings[1])}</li>" in text
     low, high = (100 * runs[0].results["all"]["intervals"]["figures"]["eer"][end] for end in ("low", "high"))
     assert f'<span class="interval">{low:.2f} to {high:.2f}</span>' in text
     assert "95 % intervals by vertex bootstrap by identity, percentile; 100 draws of 60 identities, seed 0." in text
@@ -84,9 +96,14 @@ def test_a_run_and_itself_are_not_told_apart(pair):
 def test_decision_is_that_of_the_corrected_p(pair):
     _, runs = pair
     found, _ = run_differences(runs)
-    borderline = [dataclasses.replace(f, p=0.06) for f in found]
-    table = difference_tables(borderline, [])
-    assert {row[-1].text for _, _, rows in table.groups for row in rows} == {"not told apart"}
+
+    def verdicts(p, corrected):
+        rows = [dataclasses.replace(f, p=corrected, difference=dataclasses.replace(f.difference, p=p)) for f in found]
+        return {row[-1].text for _, _, rows in difference_tables(rows, []).groups for row in rows}
+
+    assert verdicts(0.03, 0.06) == {"not told apart"}
+    assert verdicts(0.03, 0.05) == {"strong"}
+    assert verdicts(2 / 101, 0.06) == {"strong, but too few draws"}  # no draw says otherwise
 
 
 def test_too_few_draws_for_many_differences_are_told(pair):

@@ -1,5 +1,6 @@
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -93,8 +94,61 @@ def test_broken_files_are_named(copy, damage, words):
         load_run(copy)
 
 
-@pytest.mark.parametrize(("text", "words"), [("a: [", "is not YAML"), ("- 1", "no settings, but list")])
+@pytest.mark.parametrize(("text", "words"), [("a: [", "cannot be read as YAML"), ("- 1", "must hold settings")])
 def test_broken_configuration_is_named(copy, text, words):
     (copy / "config.yaml").write_text(text)
     with pytest.raises(DataError, match=f"config.yaml of .*run {words}|config.yaml of .*run.*{words}"):
         settings(load_run(copy))
+
+
+def zipped(path, members, packing=zipfile.ZIP_DEFLATED):
+    path.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(path, "w", packing) as out:
+        for name, data in members.items():
+            out.writestr(name, data)
+
+
+def npy(shape):
+    head = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"scores.npy": npy("(1099511627776,)") + bytes(80)}, "an array of shape"),
+        ({"scores.npy": npy("(-1,)") + bytes(80)}, "an array of shape"),
+        ({"scores.npy": b"\x80\x04N."}, "not a file of scores"),
+        ({f"{i}.npy": bytes(1 << 28) for i in range(5)}, "would unpack to 1,342,177,280 bytes"),
+    ],
+)
+def test_scores_that_declare_more_than_they_have(tmp_path, members, said):
+    (tmp_path / "results.json").write_text('{"results": {}}')
+    zipped(tmp_path / "scores" / "a.npz", members)
+    with pytest.raises(DataError, match=rf"a\.npz.*{said}"):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("metrics.jsonl", b'{"event": "step"}\n\xff\n', "metrics.jsonl, line 2 is not JSON"),
+        ("metrics.jsonl", b"[" * 100_000, "metrics.jsonl, line 1 is not JSON"),
+        ("config.yaml", b"\xff", "config.yaml cannot be read"),
+        ("results.json", b"9" * 5000, "results.json is not JSON"),
+        ("results.json", b'{"results": {"a": 1}}', "results.json has no object"),
+        ("diagnosis.json", b'{"sets": [3]}', "diagnosis.json has no list"),
+        ("diagnosis.json", b'{"sets": [{"name": 1, "wdfs": 1, "samples": 1, "histograms": 3}]}', "histograms must be"),
+        (
+            "similarities.json",
+            b'{"bins": [0, 1], "counts": {"positives": 3}}',
+            "counts.positives must be a list of numbers",
+        ),
+    ],
+)
+def test_hostile_files_of_a_run(tmp_path, file, content, said):
+    (tmp_path / "config.yaml").write_text("epochs: 1\n")
+    (tmp_path / "metrics.jsonl").write_text("")
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        load_run(tmp_path)

@@ -6,9 +6,10 @@ import math
 
 import pytest
 
-from unpg.errors import ConfigError
+from unpg.errors import ConfigError, DataError
 from unpg.pairs import BoxWhisker, TopK
 from unpg.train import OptimConfig, UnpgConfig
+from unpg.train.faults import write_faults
 from unpg.train.log import MetricsLog, finite
 from unpg.train.monitor import CollapseMonitor
 from unpg.train.optim import learning_rate
@@ -93,3 +94,19 @@ def test_the_filter_of_a_recipe():
 def test_a_wrong_filter_is_said_before_training(settings, message):
     with pytest.raises(ConfigError, match=message):
         UnpgConfig(**settings)
+
+
+@pytest.mark.parametrize("line", [b"\xff", b"[" * 100_000, b"3", b'{"step": "x"}', b"9" * 5000, b'{"step": 1'])
+def test_a_log_line_that_is_none_of_ours_does_not_stop_a_resumed_run(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 2}\n')
+    MetricsLog(tmp_path, keep_until=1).close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n'
+
+
+@pytest.mark.parametrize("line", [b"\xff", b"[" * 100_000, b"3", b"{}", b'{"sample_id": "x"}'])
+def test_a_broken_line_of_faults_is_named(tmp_path, line):
+    (tmp_path / "faults.jsonl").write_bytes(b'{"sample_id": 1}\n' + line + b"\n")
+    with pytest.raises(DataError, match=r"faults\.jsonl, line 2"):
+        write_faults(tmp_path, [])
+    (tmp_path / "faults.jsonl").write_bytes(b'{"sample_id": 1}\n')
+    assert write_faults(tmp_path, []) == 1

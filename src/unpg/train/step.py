@@ -1,0 +1,167 @@
+"""One optimizer step: forward, backward and update, on one process or many."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
+from torch.nn.parallel import DistributedDataParallel
+
+from unpg.data import Batch
+from unpg.distributed import largest, sum_gradients
+from unpg.losses import LossOutput, PairLoss, global_loss
+from unpg.pairs import ClassPairs
+from unpg.train.activation import unmoved_statistics
+from unpg.train.optim import learning_rate
+from unpg.train.parallel import clip_gradient, common_parameters, micro_places, over_processes, own_parameters
+from unpg.train.setup import Setup
+
+__all__ = ["Stepped", "Stepper"]
+
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Stepped(NamedTuple):
+    """What a step was.
+
+    Attributes:
+        features: (n, d) of the last micro-batch of this process, detached.
+        out: Of the loss, the same in all processes; ``loss`` is the whole batch's, the rest the last micro-batch's.
+        grad_norm: Of the whole gradient, before clipping.
+        updated: Whether the weights moved; not where loss or gradient are not finite, in whatever process.
+    """
+
+    features: Tensor
+    out: LossOutput
+    grad_norm: Tensor
+    updated: bool
+
+
+class Stepper:
+    """Takes the steps of a run.
+
+    Micro-batches (``accumulate``) of a loss over class weights are done one after the other. Where a loss compares the
+    batch with itself that would be another loss; then all features are computed without gradient first, the loss once
+    on all of them, and the network again for each micro-batch, to take its part of the gradient back. That is the
+    gradient of the whole batch exactly, but for batch normalization, whose batch is the micro-batch.
+
+    Attributes:
+        scaler: Of float16 gradients; does nothing in other precisions.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        config = setup.config
+        self.setup, self.config, self.world = setup, config, setup.world
+        network: nn.Module = setup.model.backbone
+        if config.compile:
+            network = torch.compile(network)  # type: ignore[assignment]  # a module, whatever its stub says
+        self.network = over_processes(network, self.world, same_buffers=config.global_batch_norm)
+        self.dtype = next(setup.model.backbone.parameters()).dtype
+        half = config.precision == "fp16"
+        self.scaler: torch.amp.GradScaler = (
+            torch.amp.GradScaler(setup.device.type, enabled=half)
+            if self.world.alone
+            else ShardedGradScaler(setup.device.type, enabled=half, process_group=self.world.group)
+        )
+        self.places = micro_places(config.sampler.batch_size, self.world.size, config.accumulate)
+        by_rank = np.concatenate([of_ranks[rank] for rank in range(self.world.size) for of_ranks in self.places])
+        self.order = torch.from_numpy(np.argsort(by_rank)).to(setup.device)
+        self.in_two_passes = config.accumulate > 1 and config.pairs == "whole" and _compares_the_batch(setup.loss)
+
+    def __call__(self, batch: Batch, epoch: int, step: int) -> Stepped:
+        """Step number ``step`` (from 0) of the run, on this process's part of the batch."""
+        setup, config = self.setup, self.config
+        rate = learning_rate(config.optim, step, steps=setup.steps, steps_per_epoch=setup.steps_per_epoch)
+        for group in setup.optimizer.param_groups:
+            group["lr"] = rate
+        setup.model.backbone.train()
+        setup.optimizer.zero_grad(set_to_none=True)
+        micros = list(self._micro_batches(batch))
+        passes = self._two_passes if self.in_two_passes else self._one_pass
+        features, out = passes(micros, epoch, step)
+        self.scaler.unscale_(setup.optimizer)
+        common, own = common_parameters(setup.loss), own_parameters(setup.loss)
+        sum_gradients([p for p in common if p.requires_grad], self.world)
+        trained = [p for p in [*setup.model.backbone.parameters(), *common] if p.requires_grad]
+        grad_norm = clip_gradient(trained, own, self.world, config.optim.clip_norm)
+        bad = largest((~torch.isfinite(out.loss) | ~torch.isfinite(grad_norm)).int(), self.world)
+        updated = not bool(bad)
+        if updated:
+            self.scaler.step(setup.optimizer)
+        self.scaler.update()
+        return Stepped(features.detach(), replace(out, per_anchor=out.per_anchor.detach()), grad_norm, updated)
+
+    def _micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, list[int]]]:
+        """Parts of this process's batch, each with the sizes that it has in all processes."""
+        start = 0
+        for of_ranks in self.places:
+            stop = start + len(of_ranks[self.world.rank])
+            yield Batch(*(column[start:stop] for column in batch)), [len(places) for places in of_ranks]
+            start = stop
+
+    def _embed(self, micro: Batch, epoch: int, network: nn.Module) -> Tensor:
+        config, device = self.config, self.setup.device
+        ids = micro.sample_ids.to(device)
+        images = config.augment(micro.images.to(device, non_blocking=True), ids, config.seed, epoch)
+        with torch.autocast(device.type, _PRECISIONS[config.precision], enabled=config.precision != "fp32"):
+            features: Tensor = network(config.preprocessing(images).to(self.dtype))
+        return features.to(self.dtype)
+
+    def _loss(self, features: Tensor, micros: Sequence[tuple[Batch, list[int]]], step: int) -> LossOutput:
+        device = self.setup.device
+        labels, ids = (
+            torch.cat([getattr(micro, name) for micro, _ in micros]).to(device) for name in ("labels", "sample_ids")
+        )
+        counts = [sum(n) for n in zip(*(counts for _, counts in micros), strict=True)]
+        return global_loss(
+            self.setup.loss,
+            features,
+            labels,
+            world=self.world,
+            counts=counts,
+            order=self.order if len(micros) > 1 else None,
+            step=step,
+            sample_ids=ids,
+        )
+
+    def _one_pass(self, micros: Sequence[tuple[Batch, list[int]]], epoch: int, step: int) -> tuple[Tensor, LossOutput]:
+        total = torch.zeros((), device=self.setup.device)
+        for i, (micro, counts) in enumerate(micros):
+            share = sum(counts) / self.config.sampler.batch_size
+            with self._silent(i + 1 < len(micros)):
+                features = self._embed(micro, epoch, self.network)
+                out = self._loss(features, [(micro, counts)], step)
+                self.scaler.scale(out.loss * share).backward()
+            total += out.loss.detach() * share
+        return features, replace(out, loss=total)
+
+    def _two_passes(
+        self, micros: Sequence[tuple[Batch, list[int]]], epoch: int, step: int
+    ) -> tuple[Tensor, LossOutput]:
+        device = self.setup.device
+        devices = [device] if device.type == "cuda" else []
+        # Forked, so that dropout draws the same in the second pass.
+        with torch.random.fork_rng(devices), torch.no_grad(), unmoved_statistics(self.setup.model.backbone):
+            found = [self._embed(micro, epoch, self.setup.model.backbone) for micro, _ in micros]
+        features = torch.cat(found).requires_grad_()
+        out = self._loss(features, micros, step)
+        self.scaler.scale(out.loss).backward()
+        assert features.grad is not None
+        pulls = features.grad.split([len(f) for f in found])
+        for i, ((micro, _), pull) in enumerate(zip(micros, pulls, strict=True)):
+            with self._silent(i + 1 < len(micros)):
+                self._embed(micro, epoch, self.network).backward(pull)
+        return features, replace(out, loss=out.loss.detach())
+
+    def _silent(self, more: bool) -> "nullcontext[None]":
+        """Gradients are added up over the processes with the last micro-batch."""
+        return self.network.no_sync() if more and isinstance(self.network, DistributedDataParallel) else nullcontext()  # type: ignore[return-value]
+
+
+def _compares_the_batch(loss: nn.Module) -> bool:
+    """Whether a part of the loss sees more of the batch than one feature at a time."""
+    return any(isinstance(m, PairLoss) and not isinstance(m.pairs, ClassPairs) for m in loss.modules())

@@ -1,0 +1,66 @@
+"""Ending a run on request: SIGTERM and SIGINT finish the step and save."""
+
+import os
+import signal
+import threading
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import Any
+
+from unpg.errors import UnpgError
+
+__all__ = ["StopRequest", "Stopped"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(UnpgError):
+    """The run was asked to end, and has saved its state.
+
+    Args:
+        message: What happened and how to go on.
+        number: The signal.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+class StopRequest:
+    """Notes the first SIGTERM or SIGINT of a ``with`` block; the second one acts as it would without us, at once.
+
+    Python hands signals to its main thread; in another thread this does nothing.
+
+    Attributes:
+        signal: The signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number)
+        self._restore()
+        # Not print: the signal may have come in the middle of one.
+        told = f"\n{self.signal.name}: finishing the step, then saving. A second signal stops at once.\n"
+        with suppress(OSError):
+            os.write(2, told.encode())
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            # None: a handler that was not set from Python, which Python cannot set again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._before = {}

@@ -1,0 +1,120 @@
+"""Training steps of n processes are those of one: weights of network and classes, momentum, statistics."""
+
+import pytest
+import torch
+from processes import run_processes
+
+from unpg.config import from_dict
+from unpg.data import Batch
+from unpg.distributed import ALONE
+from unpg.heads import SampledHead, ShardedHead
+from unpg.train import TrainConfig
+from unpg.train.parallel import RankSampler
+from unpg.train.setup import prepare, resolve
+from unpg.train.step import Stepper
+
+STEPS = 4
+
+BASE = {
+    "data": {"kind": "synthetic", "identities": 7, "views": 4, "size": [32, 32]},
+    "backbone": {"kind": "small_iresnet", "dim": 8, "blocks": [1, 1, 1, 1], "widths": [4, 8, 8, 8]},
+    "preprocessing": {"size": [32, 32]},
+    "loss": {"kind": "cosface", "s": 8.0, "m": 0.2},
+    "optim": {"lr": 0.05},
+    "sampler": {"batch_size": 10},
+    "device": "cpu",
+    "threads": 1,
+    "epochs": 4,
+}
+
+CASES = {
+    "unpg": {"unpg": {"r": 1.0}, "head": {"kind": "sharded"}},
+    "memory": {"unpg": {"memory": {"size": 24, "follow": True}}, "head": {"kind": "sharded"}},
+    "adaface, clipped": {
+        "loss": {"kind": "adaface", "s": 8.0}, "optim": {"lr": 0.05, "clip_norm": 0.5}, "head": {"kind": "sharded"},
+    },
+    "full head": {"unpg": {}, "optim": {"kind": "adamw", "lr": 0.003}},
+    "sampled head": {"unpg": {}, "head": {"kind": "sampled", "rate": 0.5}},
+    "two passes": {"unpg": {}, "accumulate": 2, "head": {"kind": "sharded"}},
+    "one pass": {"accumulate": 2, "head": {"kind": "sharded"}},
+    "triplet": {"loss": {"kind": "triplet"}, "sampler": {"kind": "pk", "batch_size": 10, "images_per_identity": 2}},
+}  # fmt: skip
+
+
+def trained(case, world, **more):
+    config = resolve(from_dict(TrainConfig, BASE | CASES[case] | more))
+    setup = prepare(config, world)
+    setup.model.backbone.double(), setup.loss.double()
+    stepper = Stepper(setup)
+    losses = []
+    for step in range(STEPS):
+        epoch, at = divmod(step, setup.steps_per_epoch)
+        rows = setup.sampler.batch(epoch, at)
+        images = torch.stack([torch.from_numpy(setup.images.read(int(i))) for i in rows])
+        batch = Batch(images, torch.from_numpy(setup.images.labels[rows]), torch.from_numpy(rows))
+        done = stepper(batch, epoch, step)
+        assert done.updated
+        losses.append(done.out.loss)
+    return setup, torch.stack(losses)
+
+
+def compare(world, case):
+    one, losses = trained(case, ALONE)
+    many, shared_losses = trained(case, world)
+    assert isinstance(many.sampler, RankSampler)
+    torch.testing.assert_close(shared_losses, losses, rtol=1e-9, atol=1e-9)
+    for a, b in (many.model.backbone, one.model.backbone), (many.loss, one.loss):
+        split = {f"{n}.weight" for n, m in a.named_modules() if isinstance(m, ShardedHead | SampledHead)}
+        whole = b.state_dict()
+        for name, value in a.state_dict().items():
+            if not isinstance(value, torch.Tensor):
+                continue
+            expected = whole[name]
+            if any(name.startswith(head[: -len("weight")]) and head in split for head in split):
+                first, last = world.part(len(expected))
+                expected = expected[first:last]
+            torch.testing.assert_close(value, expected, rtol=1e-7, atol=1e-7, msg=lambda m, n=name: f"{case}, {n}: {m}")
+
+
+@pytest.mark.parametrize(("size", "case"), [(2, "unpg"), (3, "memory"), (2, "adaface, clipped"), (3, "sampled head")])
+def test_steps_of_processes_are_those_of_one(size, case, tmp_path):
+    run_processes(size, tmp_path, compare, case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["full head", "two passes", "one pass", "triplet"])
+@pytest.mark.parametrize("size", [2, 3])
+def test_steps_of_processes_are_those_of_one_in_other_ways(size, case, tmp_path):
+    run_processes(size, tmp_path, compare, case)
+
+
+def test_two_passes_give_the_gradient_of_the_whole_batch():
+    """Without batch norms that would see micro-batches: in evaluation mode they use running statistics."""
+    found = []
+    for accumulate in 1, 2, 5:
+        config = resolve(from_dict(TrainConfig, BASE | {"unpg": {"r": 1.0}, "accumulate": accumulate}))
+        setup = prepare(config)
+        setup.model.backbone.double(), setup.loss.double()
+        for module in setup.model.backbone.modules():
+            module.training = False
+            module.train = lambda mode=True: None  # stays as it is
+        stepper = Stepper(setup)
+        rows = setup.sampler.batch(0, 0)
+        images = torch.stack([torch.from_numpy(setup.images.read(int(i))) for i in rows])
+        stepper(Batch(images, torch.from_numpy(setup.images.labels[rows]), torch.from_numpy(rows)), 0, 0)
+        found.append({n: p.grad for m in (setup.model.backbone, setup.loss) for n, p in m.named_parameters()})
+    for other in found[1:]:
+        for name, grad in found[0].items():
+            error = float((other[name] - grad).norm() / grad.norm().clamp(min=1e-12))
+            assert error < 1e-10, f"{name}: {error}"
+
+
+@pytest.mark.parametrize("case", ["unpg", "two passes"])
+def test_recomputed_blocks_change_nothing(case):
+    plain, losses = trained(case, ALONE)
+    again, same_losses = trained(case, ALONE, recompute=True)
+    assert torch.equal(losses, same_losses)
+    for (name, a), b in zip(
+        again.model.backbone.state_dict().items(), plain.model.backbone.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b), name

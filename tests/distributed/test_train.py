@@ -1,0 +1,139 @@
+"""Whole runs on several processes: the losses of one process, across stops and other numbers of processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from processes import run_processes
+
+from unpg.config import from_dict, write_yaml
+from unpg.export import load_model
+from unpg.train import Stopped, TrainConfig, train
+
+CONFIG = {
+    "data": {"kind": "synthetic", "identities": 12, "views": 4, "size": [32, 32]},
+    "backbone": {"kind": "small_iresnet", "dim": 16, "blocks": [1, 1, 1, 1], "widths": [4, 8, 8, 8]},
+    "preprocessing": {"size": [32, 32]},
+    "loss": {"kind": "cosface", "s": 8.0, "m": 0.2},
+    "unpg": {"r": 1.0, "memory": {"size": 30, "follow": True}},
+    "head": {"kind": "sharded"},
+    "optim": {"lr": 0.003},
+    "sampler": {"batch_size": 12},
+    "device": "cpu",
+    "threads": 1,
+    "epochs": 10,
+    "log_every": 1,
+    "hold_out": 0.3,
+    "evaluation": {"benchmarks": ["held-out"], "batch_size": 5},
+}
+
+
+def config(**more):
+    return from_dict(TrainConfig, CONFIG | more)
+
+
+def losses(run):
+    events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {e["step"]: e["loss"] for e in events if e["event"] == "step"}
+
+
+def run_until(world, run, settings, resume, steps):
+    """Train, and let the last process get a SIGTERM once ``steps`` steps are logged; None trains to the end."""
+    if steps is not None and world.rank == world.size - 1:
+
+        def watch():
+            while not (run / "metrics.jsonl").exists() or len(losses(run)) < steps:
+                time.sleep(0.02)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=watch, daemon=True).start()
+    try:
+        done = train(settings, run, resume=resume, world=world)
+    except Stopped as stopped:
+        return str(stopped)
+    return done.summary.results
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["sharded", "full", "sampled"])
+def test_one_two_three_and_one_process_again(head, tmp_path):
+    settings = config(head={"kind": head, **({"rate": 0.5} if head == "sampled" else {})})
+    whole = train(settings, tmp_path / "whole")
+    expected = losses(tmp_path / "whole")
+    run = tmp_path / "run"
+    for number, (size, steps) in enumerate([(1, 4), (2, 8), (3, 13), (1, None)]):
+        told = run_processes(size, tmp_path / str(number), run_until, run, settings, number > 0, steps)
+        if steps is not None:
+            assert all("the state is saved" in text for text in told), told
+            assert len(set(told)) == 1, "all stop after the same step"
+    found = losses(run)
+    assert found.keys() == expected.keys() == set(range(1, len(expected) + 1))
+    for step, loss in expected.items():
+        assert abs(found[step] - loss) < 1e-4 * max(1, abs(loss)), f"step {step}: {found[step]}, {loss}"
+    trained, other = (load_model(r / "model.safetensors").backbone.state_dict() for r in (run, tmp_path / "whole"))
+    for name, value in other.items():
+        torch.testing.assert_close(trained[name], value, rtol=0.02, atol=0.005, msg=name)
+    assert told[0]["held-out"]["auc"] == pytest.approx(whole.summary.results["held-out"]["auc"], abs=0.02)
+
+
+def torchrun(run, size, *options, **environment):
+    port = 29400 + os.getpid() % 1000
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(size), "--master-addr", "127.0.0.1",
+        "--master-port", str(port), *options, "-m", "unpg", "train", "--config", f"{run}.yaml", "--out", str(run),
+    ]  # fmt: skip
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | environment
+    )
+
+
+def workers(parent):
+    """Process ids of the ranks that a torchrun has started, in order."""
+    found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout.split()
+    return [int(pid) for pid in found if b"unpg" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def kill_a_rank(started, run, steps):
+    while not (run / "metrics.jsonl").exists() or len(losses(run)) < steps:
+        assert started.poll() is None, started.stdout.read()
+        time.sleep(0.05)
+    os.kill(workers(started.pid)[-1], signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_process_ends_the_others_and_torchrun_goes_on_by_itself(tmp_path):
+    settings = config(checkpoint={"every_steps": 2}, epochs=20, timeout=60)
+    train(settings, tmp_path / "whole")
+    run = tmp_path / "run"
+    write_yaml(Path(f"{run}.yaml"), settings)
+    started = torchrun(run, 2, "--max-restarts", "1")
+    kill_a_rank(started, run, 5)
+    text, _ = started.communicate(timeout=300)
+    assert started.returncode == 0, text
+    assert "Resuming after step" in text
+    found, expected = losses(run), losses(tmp_path / "whole")
+    assert found.keys() == expected.keys()
+    for step, loss in expected.items():
+        assert abs(found[step] - loss) < 1e-4 * max(1, abs(loss)), f"step {step}: {found[step]}, {loss}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_without_restarts_the_others_stop_with_a_message(tmp_path):
+    run = tmp_path / "run"
+    write_yaml(Path(f"{run}.yaml"), config(checkpoint={"every_steps": 2}, epochs=200, timeout=60))
+    started = torchrun(run, 2, "--max-restarts", "0")
+    kill_a_rank(started, run, 5)
+    began = time.monotonic()
+    text, _ = started.communicate(timeout=120)
+    assert started.returncode != 0
+    assert time.monotonic() - began < 100
+    assert "--resume" in text, text
