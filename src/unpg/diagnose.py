@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unpg.data import ImageSet, PKSampler, Sampler, UniformSampler
+from unpg.data.image_set import truth_of
+from unpg.data.label_noise import Truth
+from unpg.data.truth_file import read_truth
 from unpg.embed import Embeddings, Model, embed
 from unpg.errors import ConfigError
 from unpg.evaluate import (
@@ -48,6 +51,8 @@ class DiagnoseOptions:
         batch_size: Images in each; None takes the run's, or 256.
         images: Images of a labelled set at most; of a larger one so many are drawn.
         flip_labels: Share of a labelled set's labels that are changed on purpose, to judge the filters by.
+        truth: File that says whom the images of the training set show, or those of ``data``; see
+            :func:`unpg.data.truth_file.read_truth`. Rendered sets know it themselves.
         seed: Of which images, batches and labels.
         device: auto, cpu, cuda, ...
         workers: Threads that decode images.
@@ -58,6 +63,7 @@ class DiagnoseOptions:
     batch_size: int | None = None
     images: int = 20_000
     flip_labels: float = 0.0
+    truth: Path | None = None
     seed: int = 0
     device: str = "auto"
     workers: int = 1
@@ -76,6 +82,7 @@ def diagnose_run(
 ) -> list[SetDiagnosis]:
     """Diagnose a run: its training set with the class weights of its newest checkpoint, then test sets.
 
+    Of rendered sets with noise the truth is known, so what the filters do to that noise is said without being asked.
     Images are embedded in evaluation mode, without augmentation; batches are drawn as the run draws them, the union is
     weighed as the run weighs it (1 where that follows each row, or without UNPG).
 
@@ -97,7 +104,8 @@ def diagnose_run(
         return PKSampler(labels, size // k, k, options.seed)
 
     sampling, micro = _of_loss(setup), setup.config.accumulate
-    training = _labelled("training", setup.model, setup.images, drawn, sampling, options, micro=micro)
+    truth = None if options.truth is None else read_truth(options.truth, setup.images)
+    training = _labelled("training", setup.model, setup.images, drawn, sampling, options, micro=micro, truth=truth)
     # Class weights know nobody of a test set.
     without = replace(sampling, weights=None)
     return [training, *_tests(setup.model, setup.benchmarks, without, options, size)]
@@ -122,16 +130,25 @@ def diagnose_model(
         DataError: Data are missing or broken, or there is nothing to compare.
     """
     options = options or DiagnoseOptions()
-    sets = [*(AllPairsBenchmark(name, images) for name, images in (data or {}).items()), *benchmarks]
+    own = [AllPairsBenchmark(name, images) for name, images in (data or {}).items()]
+    sets = [*own, *benchmarks]
+    if options.truth is not None and not own:
+        raise ConfigError("A truth file goes with a labelled set: give its folder as --data.")
     if not sets:
         raise ConfigError(
             "A model alone has no training set: name a test set with --benchmark, or a folder with --data."
         )
-    return _tests(model, sets, Sampling([], SHOWN_FILTERS), options, options.batch_size or 256)
+    truths = {} if options.truth is None else {id(one): read_truth(options.truth, one.images) for one in own}
+    return _tests(model, sets, Sampling([], SHOWN_FILTERS), options, options.batch_size or 256, truths)
 
 
 def _tests(
-    model: Model, benchmarks: Sequence[Benchmark], sampling: Sampling, options: DiagnoseOptions, size: int
+    model: Model,
+    benchmarks: Sequence[Benchmark],
+    sampling: Sampling,
+    options: DiagnoseOptions,
+    size: int,
+    truths: Mapping[int, Truth] | None = None,
 ) -> list[SetDiagnosis]:
     def drawn(labels: NDArray[np.int64]) -> Sampler:
         return UniformSampler(len(labels), min(size, len(labels)), options.seed)
@@ -142,7 +159,8 @@ def _tests(
             embedded = _embedded(benchmark.name, model, benchmark.images, options)
             found.append(diagnose_pairs(benchmark.name, embedded.vectors, benchmark.pairs, benchmark.same))
         elif isinstance(benchmark, AllPairsBenchmark):
-            found.append(_labelled(benchmark.name, model, benchmark.images, drawn, sampling, options))
+            truth = (truths or {}).get(id(benchmark))
+            found.append(_labelled(benchmark.name, model, benchmark.images, drawn, sampling, options, truth=truth))
         else:
             raise ConfigError(
                 f"{benchmark.name} is neither a list of pairs nor a labelled set, so it has no S^p and S^n to diagnose."
@@ -159,19 +177,28 @@ def _labelled(
     options: DiagnoseOptions,
     *,
     micro: int = 1,
+    truth: Truth | None = None,
 ) -> SetDiagnosis:
-    embedded = _embedded(name, model, images, options, indices=_chosen(len(images), options), on_error="skip")
+    chosen = _chosen(len(images), options)
+    embedded = _embedded(name, model, images, options, indices=chosen, on_error="skip")
     vectors, labels = embedded.vectors[embedded.readable], embedded.labels[embedded.readable]
     sampler = drawn(labels)
     steps = range(min(options.batches, sampler.steps_per_epoch))
     batches = [part for step in steps for part in np.array_split(sampler.batch(0, step), micro) if len(part)]
+    truth = truth or truth_of(images)
+    clean = twin_of = None
+    if truth is not None:
+        clean, twin_of = ((part if chosen is None else part[chosen])[embedded.readable] for part in truth)
     flipped = flip_labels(labels, options.flip_labels, options.seed) if options.flip_labels else None
+    if flipped is not None and clean is None:
+        clean = labels
     found = diagnose_set(
         name,
         vectors,
         labels if flipped is None else flipped,
         replace(sampling, batches=batches),
-        clean=None if flipped is None else labels,
+        clean=clean,
+        twin_of=twin_of,
         device=_device(options.device),
     )
     return replace(found, unreadable=len(embedded.unreadable))

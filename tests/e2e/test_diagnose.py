@@ -68,6 +68,34 @@ def test_a_run_over_its_training_set_and_test_sets(runs, patterns, tmp_path, cap
     assert "robust sup" in page
 
 
+def test_the_noise_of_a_rendered_training_set_is_known(tmp_path, capsys):
+    data = {"kind": "synthetic", "identities": 12, "views": 4, "size": [32, 32], "on_demand": True}
+    noise = {"split_identities": 0.17, "twins": 0.17, "flipped_labels": 0.1}
+    recipe = tmp_path / "noisy.yaml"
+    settings = {
+        "data": data | noise,
+        "backbone": {"kind": "small_iresnet", "dim": 16, "widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1]},
+        "preprocessing": {"size": [32, 32]},
+        "sampler": {"batch_size": 24},
+        "epochs": 1,
+        "device": "cpu",
+    }
+    recipe.write_text(yaml.safe_dump(settings))
+    assert main(["train", "--config", str(recipe), "--out", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    assert main(["diagnose", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    # Two halves of four images each, and five flips, of which some may fall on a half.
+    assert "labels are wrong on purpose" in out
+    (training,) = told(tmp_path / "run")
+    assert 8 + 5 - 4 <= training["flipped"] <= 8 + 5
+    assert training["identities"] == 10  # people, of twelve labels
+    found = next(s["filter"] for s in training["samples"] if s["name"] == "MLPG")
+    assert found["noise"] > 0
+    assert found["twins"] > 0
+    assert found["twins_kept"] == 1.0
+
+
 def test_class_weights_are_those_of_the_checkpoint(runs):
     setup = open_trained(runs / "base", device="cpu")
     state = load_checkpoint(latest_checkpoint(runs / "base")).tensors
@@ -81,7 +109,7 @@ def test_class_weights_are_those_of_the_checkpoint(runs):
 def test_planted_noise(runs, tmp_path, capsys):
     words = ["diagnose", str(runs / "base"), "--flip-labels", "0.25", "--batch-size", "24", "--out", str(tmp_path)]
     assert main(words) == 0
-    assert "12 labels changed on purpose" in capsys.readouterr().out
+    assert "12 labels are wrong on purpose" in capsys.readouterr().out
     (training,) = told(tmp_path)
     assert training["flipped"] == 12
     assert training["wdfs"]["positives"]["pairs"] == 6 * 28  # of the true labels

@@ -1,4 +1,4 @@
-"""``unpg data {info, check, convert, split, audit} SOURCE``."""
+"""``unpg data {info, check, convert, split, audit} SOURCE``, and ``unpg data synth``."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from unpg.cli import data_audit, data_convert
+from unpg.cli import data_audit, data_convert, data_synth
 from unpg.data.check import check_set, write_findings
 from unpg.data.inspect import inspect_set
 from unpg.data.open_source import open_source
@@ -17,9 +17,9 @@ __all__ = ["run"]
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse and do one of the five."""
+    """Parse and do one of the six."""
     parser = argparse.ArgumentParser(
-        prog="unpg data", description="Look at, check, convert, split and audit image sets."
+        prog="unpg data", description="Look at, check, convert, split, audit and render image sets."
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     what = (
@@ -43,8 +43,13 @@ def run(arguments: Sequence[str]) -> None:
     verbs.choices["split"].add_argument("--fraction", type=float, default=0.1, help="share of identities held out")
     verbs.choices["split"].add_argument("--seed", type=int, default=0, help="which ones (default: %(default)s)")
     data_audit.add_options(verbs.choices["audit"])
+    text = "render people who do not exist: K-FACE's grid with its lists, or folders of identities"
+    data_synth.add_options(verbs.add_parser("synth", help=text, description=text))
     found = parser.parse_args(list(arguments))
     console = Console(highlight=False, soft_wrap=True, markup=False)
+    if found.verb == "synth":
+        data_synth.run_synth(found, console)
+        return
     if found.verb == "convert":
         data_convert.run_convert(found, console)
         return

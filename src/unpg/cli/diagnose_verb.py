@@ -43,6 +43,11 @@ def run(arguments: Sequence[str]) -> None:
         metavar="SHARE",
         help="change this share of the labels on purpose, and see how much of that noise each filter finds",
     )
+    parser.add_argument(
+        "--truth",
+        metavar="FILE",
+        help="truth.csv of `unpg data synth`: whom the images of the training set, or of --data, really show",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of images, batches and labels drawn (default: 0)")
     parser.add_argument("--out", help="folder for diagnosis.json and the pictures (default: the run folder)")
     parser.add_argument("--workers", type=int, default=1, help="threads that decode images")
@@ -79,6 +84,7 @@ def _diagnosed(found: argparse.Namespace, progress: Progress) -> tuple[list[SetD
         batch_size=found.batch_size,
         images=found.images,
         flip_labels=found.flip_labels,
+        truth=None if found.truth is None else Path(found.truth),
         seed=found.seed,
         device=found.device,
         workers=found.workers,
@@ -101,7 +107,7 @@ def _show(one: SetDiagnosis, console: Console) -> None:
     if one.unreadable:
         console.print(f"{one.unreadable:,} images left out: they cannot be read.")
     if one.flipped:
-        console.print(f"{one.flipped:,} labels changed on purpose; S^p and S^n go by the true ones.")
+        console.print(f"{one.flipped:,} labels are wrong on purpose; S^p and S^n go by the true ones.")
     table = Table()
     for heading in ("", "pairs", "smallest", "0.1 %", "median", "99.9 %", "largest"):
         table.add_column(heading, justify="right" if heading else "left")
@@ -129,6 +135,8 @@ def _show_samples(one: SetDiagnosis, console: Console) -> None:
     headings = ["sample", "W1", "KS", "reach", "tail in\nreach, %", "by one\nbatch, %", "tail\ndensity"]
     headings += ["classes'\nshare, %"] if weighted else []
     headings += ["pairs\ncut, %", "precision\nof cut, %", "recall of\nnoise, %"] if noisy else []
+    twins = any(sample.quality is not None and sample.quality.twins for sample, _ in one.samples)
+    headings += ["twins\nkept, %"] if twins else []
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "sample" else "right")
     for sample, seen in one.samples:
@@ -142,6 +150,7 @@ def _show_samples(one: SetDiagnosis, console: Console) -> None:
                 if quality is not None
                 else ["", "", ""]
             )
+            cells += ["" if quality is None else _percent(quality.twins_kept)] if twins else []
         table.add_row(sample.name, *cells)
     console.print(table)
     console.print(

@@ -13,7 +13,7 @@ VERBS = {
     "train": "train a network from a recipe",
     "evaluate": "judge a model on benchmarks",
     "diagnose": "show which similarities a loss sees, beside all that there are",
-    "data": "look at, check, convert, split and audit image sets",
+    "data": "look at, check, convert, split, audit and render image sets",
     "report": "make one HTML page of runs and results",
     "import": "turn weights of others into a model file",
     "demo": "train CosFace and CosFace + UNPG on synthetic faces and compare them",

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unpg.data.label_noise import Truth
 from unpg.errors import DataError, ShapeError
 
-__all__ = ["ArraySet", "Batch", "ImageSet", "SizeError", "check_labels", "set_digest"]
+__all__ = ["ArraySet", "Batch", "ImageSet", "SizeError", "check_labels", "set_digest", "truth_of"]
 
 
 class SizeError(DataError):
@@ -70,6 +71,12 @@ class ImageSet(Protocol):
         ...
 
 
+def truth_of(image_set: ImageSet) -> Truth | None:
+    """What is known of the labels of a set that are wrong on purpose; None where nothing is."""
+    found: Truth | None = getattr(image_set, "truth", None)
+    return found
+
+
 def check_labels(labels: NDArray[np.int64], identities: Sequence[str], source: str) -> None:
     """Raise unless each label (n,) names one of ``identities``.
 
@@ -104,6 +111,7 @@ class ArraySet:
         labels: (n,) integers in ``[0, len(identities))``.
         identities: The name of each label.
         names: The name of each image; ``"<identity>/<index>"`` if not given.
+        truth: What is known of labels that are wrong on purpose.
 
     Raises:
         ShapeError: The arrays do not fit each other.
@@ -116,6 +124,7 @@ class ArraySet:
         labels: NDArray[np.int64],
         identities: Sequence[str],
         names: Sequence[str] | None = None,
+        truth: Truth | None = None,
     ) -> None:
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
             raise ShapeError(f"ArraySet.images must be (n, h, w, 3) uint8, got {images.shape} {images.dtype}.")
@@ -128,6 +137,9 @@ class ArraySet:
         self.labels = labels
         self.identities = list(identities)
         self._names = None if names is None else list(names)
+        if truth is not None and truth.labels.shape != labels.shape:
+            raise ShapeError(f"ArraySet needs one true label per image ({len(labels)}), got {truth.labels.shape}.")
+        self.truth = truth
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from unpg.data.image_set import set_digest
 from unpg.data.pairs import PairCollector, PairList, read_lines
 from unpg.errors import ConfigError, DataError, did_you_mean
 
-__all__ = ["KFACE_VIEWS", "KFaceSet", "KFaceViews", "kface_pairs"]
+__all__ = ["KFACE_VIEWS", "KFaceSet", "KFaceViews", "image_stem", "kface_pairs"]
 
 AnyPath = str | PathLike[str]
 
@@ -88,6 +88,17 @@ class KFaceViews:
     def __len__(self) -> int:
         """Images of each person."""
         return int(np.prod([len(axis) for axis in self._axes()]))
+
+    def at(self, view: int) -> tuple[int, int, int, int]:
+        """Accessory, light, expression and camera of combination ``view``; the camera changes fastest."""
+        places = np.unravel_index(view, [len(axis) for axis in self._axes()])
+        s, i, e, c = (axis[int(place)] for axis, place in zip(self._axes(), places, strict=True))
+        return s, i, e, c
+
+    def varied(self) -> tuple[bool, bool, bool, bool]:
+        """Which of accessory, light, expression and camera have more than one value."""
+        s, i, e, c = (len(axis) > 1 for axis in self._axes())
+        return s, i, e, c
 
     def folders(self) -> list[str]:
         """``S001/L1/E01``, for every combination, in order."""
@@ -194,11 +205,7 @@ class KFaceSet:
         return self._path(self.identities[self.labels[i]], int(self._codes[i]))
 
     def _path(self, person: str, view: int) -> str:
-        views = self.views
-        sizes = (len(views.accessories), len(views.lights), len(views.expressions), len(views.cameras))
-        s, i, e, c = (int(place) for place in np.unravel_index(view, sizes))
-        folder = f"S{views.accessories[s]:03d}/L{views.lights[i]}/E{views.expressions[e]:02d}"
-        return f"{person}/{folder}/C{views.cameras[c]}.{self.ext}"
+        return f"{image_stem(person, self.views.at(view))}.{self.ext}"
 
     def _present(self, person: str) -> NDArray[np.bool_]:
         """(v,) whether each view of a person is there."""
@@ -249,6 +256,12 @@ def kface_pairs(file: AnyPath, root: AnyPath, *, condition: str | None = None, n
         a, b = (str(Path(root) / path) for path in paths)
         found.add(a, b, cells[-1] == "1", 0, (people[0], people[1]), where)
     return found.pair_list()
+
+
+def image_stem(person: str, cell: tuple[int, int, int, int]) -> str:
+    """``<person>/S001/L1/E01/C1``, from accessory, light, expression and camera."""
+    s, i, e, c = cell
+    return f"{person}/S{s:03d}/L{i}/E{e:02d}/C{c}"
 
 
 def _numbers(word: str) -> tuple[int, ...]:

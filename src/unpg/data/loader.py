@@ -260,6 +260,10 @@ class _Decoded(Dataset[Any]):
         shown = indices.copy()
         faults: list[Fault] = []
         images: NDArray[np.uint8] | None = None
+        read_many = getattr(self.image_set, "read_many", None)
+        if read_many is not None and len(indices):  # rendered sets: no file can be broken
+            images = read_many(indices)
+            return torch.from_numpy(images), torch.from_numpy(self.image_set.labels[shown]), torch.from_numpy(shown), []
         for row, wanted in enumerate(indices.tolist()):
             image = self._read(wanted, None if images is None else images[row])
             if image is None:

@@ -1,8 +1,8 @@
 """Training sets by name: what ``data: {kind: ...}`` of a recipe may say."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from unpg.data.folder import FolderSet
 from unpg.data.image_set import ImageSet
@@ -13,8 +13,11 @@ from unpg.data.lmdb_set import LmdbSet
 from unpg.data.parquet import ParquetSet
 from unpg.data.record_set import RecordSet
 from unpg.data.tar_set import TarSet
-from unpg.errors import ConfigError
+from unpg.errors import ConfigError, did_you_mean
 from unpg.registry import Registry
+
+if TYPE_CHECKING:
+    from unpg.data.synthetic.faces import RenderedSet
 
 __all__ = ["SOURCES"]
 
@@ -97,16 +100,70 @@ def joined(sources: Mapping[str, Any]) -> ImageSet:
 
 @SOURCES.register("synthetic")
 def synthetic(
-    identities: int, views: int, seed: int = 0, size: list[int] | tuple[int, int] = (112, 112), first_identity: int = 0
+    identities: int,
+    views: int,
+    seed: int = 0,
+    size: list[int] | tuple[int, int] = (112, 112),
+    first_identity: int = 0,
+    variation: Mapping[str, Any] | None = None,
+    split_identities: float = 0.0,
+    flipped_labels: float = 0.0,
+    twins: float = 0.0,
+    on_demand: bool = False,
 ) -> ImageSet:
-    """Rendered faces, drawn once into memory: :class:`unpg.data.synthetic.SyntheticFaces`."""
-    return _rendered(identities, views, seed, tuple(size), first_identity)
+    """Rendered faces: :class:`unpg.data.synthetic.SyntheticFaces`.
+
+    Drawn once into memory; with ``on_demand`` whenever they are read, which needs no memory and, with the loader's
+    workers, no waiting at the start. The pixels are the same.
+    """
+    from unpg.data.synthetic import Noise, SyntheticFaces, Variation  # the renderer is only imported where it is used
+
+    ranges = dict(variation or {})
+    known = [f.name for f in dataclasses.fields(Variation)]
+    for name in ranges:
+        if name not in known:
+            raise ConfigError(f"data.variation: no factor is called {name!r}.{did_you_mean(name, known)}")
+    noise = Noise(split_identities, flipped_labels, twins)
+    faces = SyntheticFaces(
+        identities, views, seed, _size(size), Variation(**ranges), first_identity=first_identity, noise=noise
+    )
+    return faces if on_demand else _in_memory(faces)
 
 
-@lru_cache(maxsize=1)
-def _rendered(identities: int, views: int, seed: int, size: tuple[int, ...], first_identity: int) -> ImageSet:
-    """Kept, because runs that are compared train on the same faces and rendering takes a while."""
-    from unpg.data.synthetic import SyntheticFaces  # the renderer is only imported where it is used
+@SOURCES.register("kface-twin")
+def kface_twin(
+    identities: int = 400,
+    views: str = "T1",
+    part: Literal["train", "test"] = "train",
+    subset: int | None = None,
+    seed: int = 0,
+    size: list[int] | tuple[int, int] = (112, 112),
+    split_identities: float = 0.0,
+    flipped_labels: float = 0.0,
+    twins: float = 0.0,
+    on_demand: bool = False,
+) -> ImageSet:
+    """Rendered faces in K-FACE's grid: :class:`unpg.data.synthetic.KFaceTwin`; ``on_demand`` as in ``synthetic``."""
+    from unpg.data.synthetic import KFaceTwin, Noise
 
-    height, width = size
-    return SyntheticFaces(identities, views, seed, (height, width), first_identity=first_identity).materialize()
+    noise = Noise(split_identities, flipped_labels, twins)
+    faces = KFaceTwin(identities, views, part, subset, seed, _size(size), noise)
+    return faces if on_demand else _in_memory(faces)
+
+
+def _size(given: list[int] | tuple[int, ...]) -> tuple[int, int]:
+    if len(given) != 2:
+        raise ConfigError(f"data.size is height and width in pixels, got {list(given)}.")
+    return given[0], given[1]
+
+
+_drawn: dict[str, ImageSet] = {}
+
+
+def _in_memory(faces: "RenderedSet") -> ImageSet:
+    """The latest set is kept, because runs that are compared train on the same faces and rendering takes a while."""
+    digest = faces.digest()
+    if digest not in _drawn:
+        _drawn.clear()
+        _drawn[digest] = faces.materialize()
+    return _drawn[digest]

@@ -4,12 +4,13 @@ A split by images would put the same people on both sides; what is held out here
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unpg.data.image_set import ImageSet
+from unpg.data.image_set import ImageSet, truth_of
+from unpg.data.label_noise import Truth
 from unpg.errors import ConfigError, DataError, did_you_mean
 
 __all__ = ["Subset", "select_identities", "split_identities"]
@@ -45,6 +46,24 @@ class Subset:
     def read(self, i: int) -> NDArray[np.uint8]:
         """Image ``i`` of the part, (h, w, 3) uint8."""
         return self.image_set.read(int(self.indices[i]))
+
+    @property
+    def read_many(self) -> Callable[[NDArray[np.int64]], NDArray[np.uint8]] | None:
+        """Reads images (b,) of the part at once, if the whole set can do that; else None."""
+        whole = getattr(self.image_set, "read_many", None)
+        return None if whole is None else lambda indices: whole(self.indices[indices])
+
+    @property
+    def truth(self) -> Truth | None:
+        """What is known of labels that are wrong on purpose; people without a label in the part get numbers after."""
+        whole = truth_of(self.image_set)
+        if whole is None:
+            return None
+        kept = np.unique(self.image_set.labels[self.indices])
+        labels, twin_of = whole.labels[self.indices], whole.twin_of[self.indices]
+        people = [*kept, *np.setdiff1d(np.concatenate([labels, twin_of[twin_of >= 0]]), kept)]
+        number = {-1: -1} | {int(label): i for i, label in enumerate(people)}
+        return Truth(*(np.array([number[k] for k in part.tolist()], dtype=np.int64) for part in (labels, twin_of)))
 
     def read_into(self, i: int, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Image ``i`` in ``out`` (h, w, 3), which is returned."""

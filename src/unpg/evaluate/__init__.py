@@ -2,6 +2,7 @@
 model.
 """
 
+from unpg.data.label_noise import flip_labels
 from unpg.evaluate import named_templates  # noqa: F401  (they register names)
 from unpg.evaluate.allpairs import AllPairs, all_pairs
 from unpg.evaluate.baselines import BASELINES, MODEL_BASELINES
@@ -27,7 +28,6 @@ from unpg.evaluate.hardest import hardest_pairs
 from unpg.evaluate.identification import DistractorResult, Searches, TpirAtFpir, search, with_distractors
 from unpg.evaluate.intervals import clopper_pearson_interval, rule_of_three, wilson_interval
 from unpg.evaluate.judge import judge_all_pairs, judge_pairs, pair_scores
-from unpg.evaluate.label_noise import flip_labels
 from unpg.evaluate.layouts import LAYOUTS
 from unpg.evaluate.named import FOLDER_PROTOCOLS, OWN_DATA, open_benchmark
 from unpg.evaluate.named_pairs import pair_benchmark

@@ -81,7 +81,7 @@ class SetDiagnosis:
         wdfs: S^p and S^n.
         sampling: How the samples were drawn; None for a list of pairs.
         samples: What each way of sampling sees, held against S^n.
-        flipped: Labels that were changed on purpose.
+        flipped: Labels that are wrong on purpose.
         unreadable: Images that were left out because they could not be read.
     """
 
@@ -132,6 +132,7 @@ def diagnose_set(
     sampling: Sampling,
     *,
     clean: ArrayLike | None = None,
+    twin_of: ArrayLike | None = None,
     device: torch.device | str = "cpu",
 ) -> SetDiagnosis:
     """Diagnose a labelled set.
@@ -143,6 +144,8 @@ def diagnose_set(
         sampling: How negatives are sampled.
         clean: (n,) the true labels, where ``labels`` are wrong on purpose. S^p and S^n are those of the true labels,
             the samples those of the wrong ones.
+        twin_of: (n,) with ``clean``, the true label whose near-twin is shown, or -1; see
+            :class:`~unpg.data.label_noise.Truth`.
         device: Where to multiply.
 
     Raises:
@@ -162,6 +165,7 @@ def diagnose_set(
         batch_weight=sampling.batch_weight,
         balanced=sampling.balanced,
         clean=clean,
+        twin_of=twin_of,
         device=device,
     )
     seen = tuple((sample, view(sample, wdfs.negatives)) for sample in samples)

@@ -7,6 +7,7 @@ A loss never meets S^n, only a sample: similarities of features with class weigh
 Axes: n images, d embedding size, b images of a batch, C classes, K centers of each.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,12 +47,16 @@ class FilterQuality:
         cut: Those that it left out.
         noise: Offered ones that are noise.
         noise_cut: Noise that it left out.
+        twins: Offered ones of a person and a near-twin: hard, and no noise.
+        twins_cut: Those of them that it left out.
     """
 
     offered: int
     cut: int
     noise: int
     noise_cut: int
+    twins: int = 0
+    twins_cut: int = 0
 
     @property
     def precision(self) -> float | None:
@@ -63,10 +68,15 @@ class FilterQuality:
         """Share of the noise that is cut; None where there is none."""
         return self.noise_cut / self.noise if self.noise else None
 
+    @property
+    def twins_kept(self) -> float | None:
+        """Share of the pairs of near-twins that is kept; None where there is none."""
+        return 1 - self.twins_cut / self.twins if self.twins else None
+
     def to_dict(self) -> dict[str, Any]:
-        """Counts and both shares, fit for JSON."""
-        counts = {"offered": self.offered, "cut": self.cut, "noise": self.noise, "noise_cut": self.noise_cut}
-        return counts | {"precision": self.precision, "recall": self.recall}
+        """Counts and shares, fit for JSON."""
+        shares = {"precision": self.precision, "recall": self.recall, "twins_kept": self.twins_kept}
+        return dataclasses.asdict(self) | shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +154,7 @@ def sample_negatives(
     batch_weight: float = 1.0,
     balanced: bool = False,
     clean: ArrayLike | None = None,
+    twin_of: ArrayLike | None = None,
     device: torch.device | str = "cpu",
 ) -> list[Sample]:
     """Draw negatives as training does, over some batches.
@@ -167,6 +178,7 @@ def sample_negatives(
         batch_weight: w > 0; with ``balanced`` the rho of :class:`~unpg.similarity.Balanced`.
         balanced: Whether both sets count alike, whatever their sizes.
         clean: (n,) the true labels, where those of training are wrong on purpose.
+        twin_of: (n,) with ``clean``, the true label whose near-twin is shown, or -1.
         device: Where to multiply.
 
     Returns:
@@ -182,7 +194,12 @@ def sample_negatives(
         raise ConfigError(f"The weight of the batch negatives must be a finite number > 0, got {batch_weight}.")
     given = torch.as_tensor(np.asarray(labels, dtype=np.int64))
     true = None if clean is None else torch.as_tensor(np.asarray(clean, dtype=np.int64))
-    if given.shape != unit.shape[:1] or (true is not None and true.shape != given.shape):
+    if true is not None:
+        model = torch.full_like(true, -1) if twin_of is None else torch.as_tensor(np.asarray(twin_of, dtype=np.int64))
+        if model.shape != true.shape:
+            raise ShapeError(f"twin_of must have one entry per true label ({len(true)}), got {tuple(model.shape)}.")
+        true = torch.stack([true, model], 1)
+    if given.shape != unit.shape[:1] or (true is not None and true.shape[:1] != given.shape):
         raise ShapeError(f"labels must have one entry per embedding ({len(unit)}); got shape {tuple(given.shape)}.")
     _check_classes(given, unit, weights)
     classes = _Tally(device)
@@ -225,21 +242,27 @@ class _Tally:
     offered: int = 0
     noise: int = 0
     noise_cut: int = 0
+    twins: int = 0
+    twins_cut: int = 0
 
     def __post_init__(self) -> None:
         self.counts = torch.zeros(len(fine_cosines()), dtype=torch.int64, device=self.device)
 
     def add_batch(self, similarities: SimilaritySet, anchors: int, clean: Tensor | None) -> None:
-        """Count the negatives of a batch; ``clean``: (b,) the true labels, where those of the set may be wrong."""
+        """Count the negatives of a batch; ``clean``: (b, 2) the true labels, and those whose near-twins they are."""
         values, kept = similarities.dense()
         _, offered = similarities.dense_offered()
         self._count(values[kept], anchors if similarities.shared else 1)
         self.reach.append(_largest(values[kept]))
         self.offered += int(offered.sum())
         if clean is not None:
-            noise = offered & (clean[:, None] == clean).view_as(offered)
+            true, model = clean.T
+            noise = offered & (true[:, None] == true).view_as(offered)
             self.noise += int(noise.sum())
             self.noise_cut += int((noise & ~kept).sum())
+            twins = offered & ((true[:, None] == model) | (model[:, None] == true)).view_as(offered)
+            self.twins += int(twins.sum())
+            self.twins_cut += int((twins & ~kept).sum())
 
     def add_classes(self, anchors: Anchors, weights: ClassWeights) -> None:
         """Count the cosines of a batch with all classes but the own, some rows at a time."""
@@ -267,7 +290,8 @@ class _Tally:
 
     def quality(self) -> FilterQuality:
         """What the filter did to planted noise."""
-        return FilterQuality(self.offered, self.offered - self.pairs, self.noise, self.noise_cut)
+        cut = self.offered - self.pairs
+        return FilterQuality(self.offered, cut, self.noise, self.noise_cut, self.twins, self.twins_cut)
 
 
 def _largest(cosines: Tensor) -> float:

@@ -67,10 +67,10 @@ def test_a_converted_file_has_the_layout_of_insightface(root, tmp_path):
 def test_a_conversion_never_mixes_two_sets(root, tmp_path):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "job.json").write_text('{"digest": "another", "form": "folder"}')
-    with pytest.raises(DataError, match="beginning of another conversion"):
+    with pytest.raises(DataError, match="beginning of another job"):
         convert(FolderSet(root), tmp_path / "out", "folder")
     (tmp_path / "out.partial" / "job.json").rename(tmp_path / "out.partial" / "mine")
-    with pytest.raises(DataError, match="is not empty and no conversion"):
+    with pytest.raises(DataError, match="nothing that was begun here"):
         convert(FolderSet(root), tmp_path / "out", "folder")
     with pytest.raises(ConfigError, match="f exists"):
         convert(FolderSet(root), root)

@@ -3,10 +3,10 @@ import pytest
 import torch
 from scipy.stats import ks_2samp, wasserstein_distance
 
+from unpg.data.label_noise import flip_labels
 from unpg.errors import ConfigError, DataError, ShapeError
 from unpg.evaluate.allpairs import RESOLUTION, unit_rows
 from unpg.evaluate.distribution import Distribution
-from unpg.evaluate.label_noise import flip_labels
 from unpg.evaluate.sampling import ClassWeights, sample_negatives, view
 from unpg.pairs import BoxWhisker, KeepAll, Quantile, TopK
 
@@ -19,10 +19,10 @@ SLOW = {
 }
 
 
-def whiskers(s):
+def whiskers(s, r=0.3):
     ranked = sorted(s)
     q1, q3 = ranked[len(s) // 4], ranked[3 * len(s) // 4]
-    return q1 - 0.3 * (q3 - q1), q3 + 0.3 * (q3 - q1)
+    return q1 - r * (q3 - q1), q3 + r * (q3 - q1)
 
 
 def made(n=48, people=6, dim=5, seed=0, spread=0.8):
@@ -204,6 +204,30 @@ def test_filter_quality_on_planted_noise_against_a_loop():
     unfiltered = found[0].quality
     assert (unfiltered.cut, unfiltered.precision, unfiltered.recall) == (0, None, 0)
     assert sample_negatives(unit, clean, batches, {"upper": keep})[1].quality is None
+
+
+def test_pairs_of_near_twins_are_counted_apart_from_noise():
+    unit, clean, batches, _ = made(n=80, people=5, dim=16, spread=0.15, seed=6)
+    twin_of = np.where(clean == 4, 1, -1)  # person 4 is the near-twin of person 1
+    keep = BoxWhisker(0.1, "upper")
+    sample = sample_negatives(unit, clean, batches, {"upper": keep}, clean=clean, twin_of=twin_of)[1]
+    x = unit.double().numpy()
+    twins = hit = 0
+    for batch in batches:
+        pairs = [(i, j) for a, i in enumerate(batch) for j in batch[a + 1 :] if clean[i] != clean[j]]
+        fence = whiskers([float(x[i] @ x[j]) for i, j in pairs], 0.1)[1]
+        for i, j in pairs:
+            if {int(clean[i]), int(clean[j])} == {1, 4}:
+                twins, hit = twins + 1, hit + (float(x[i] @ x[j]) > fence)
+    quality = sample.quality
+    assert (quality.twins, quality.twins_cut) == (twins, hit)
+    assert twins > 0
+    assert quality.noise == 0
+    assert quality.twins_kept == 1 - hit / twins
+    assert quality.to_dict()["twins_kept"] == quality.twins_kept
+    assert sample_negatives(unit, clean, batches, {"upper": keep}, clean=clean)[1].quality.twins_kept is None
+    with pytest.raises(ShapeError, match="one entry per true label"):
+        sample_negatives(unit, clean, batches, {"upper": keep}, clean=clean, twin_of=[1, 2])
 
 
 def test_flipped_labels():

@@ -5,7 +5,6 @@ is whole there. It gets its name when it is whole, so what stands under that nam
 and the settings alone, not on stops or the number of workers.
 """
 
-import json
 import os
 from collections.abc import Callable
 from contextlib import closing
@@ -18,12 +17,12 @@ from unpg.data.convert.form import FORMS, Job
 from unpg.data.convert.journal import JOURNAL
 from unpg.data.image_set import ImageSet
 from unpg.data.names_file import NAMES_FILE
+from unpg.data.unfinished import JOB, begin
 from unpg.errors import ConfigError, DataError
 
 __all__ = ["MANIFEST", "Converted", "convert"]
 
 MANIFEST = "manifest.sha256"
-_JOB = "job.json"
 _VERSION = 2  # of what the forms write
 
 
@@ -74,13 +73,13 @@ def convert(
     if out.exists():
         raise ConfigError(f"{out} exists. Remove it, or name another folder.")
     kind.require(list(image_set.identities))
-    reserved = (MANIFEST, _JOB, JOURNAL, NAMES_FILE)
+    reserved = (MANIFEST, JOB, JOURNAL, NAMES_FILE)
     job = Job(image_set, kind.fits, reserved, every=every, shard_images=shard_images)
     partial = out.with_name(f"{out.name}.partial")
     n = len(image_set)
     try:
         settings = {"form": form, "version": _VERSION, "every": every, "shard_images": shard_images}
-        _begin(partial, {"digest": image_set.digest(), **settings})
+        begin(partial, {"digest": image_set.digest(), **settings})
         with closing(kind(partial, job)) as writer:
             resumed = writer.done
             order = kind.order(image_set.labels)[resumed:]
@@ -95,7 +94,7 @@ def convert(
         lines = (f"{digest}  {name}\n".encode("utf-8", "surrogateescape") for digest, name in digests)
         (partial / MANIFEST).write_bytes(b"".join(lines))
         (partial / JOURNAL).unlink(missing_ok=True)
-        (partial / _JOB).unlink()
+        (partial / JOB).unlink()
         os.rename(partial, out)
     except OSError as error:
         raise DataError(
@@ -103,21 +102,3 @@ def convert(
         ) from error
     notes = [f"The images are numbered: {job.naming.why}."] if job.naming.why else []
     return Converted(out, n, resumed, notes)
-
-
-def _begin(partial: Path, job: dict[str, object]) -> None:
-    note = partial / _JOB
-    if note.exists():
-        try:
-            known = json.loads(note.read_text(encoding="utf-8"))
-        except ValueError:
-            known = None
-        if known != job:
-            raise DataError(f"{partial} holds the beginning of another conversion. Remove it, then start again.")
-        return
-    if partial.exists() and any(partial.iterdir()):
-        raise DataError(f"{partial} is not empty and no conversion of ours. Remove it, then start again.")
-    partial.mkdir(parents=True, exist_ok=True)
-    part = partial.with_name(f"{partial.name}.job")
-    part.write_text(json.dumps(job), encoding="utf-8")
-    os.replace(part, note)

@@ -6,6 +6,7 @@ A shaded 3-D surface with a depth buffer, in batched torch. :class:`SyntheticFac
 
 from unpg.data.synthetic.faces import SyntheticFaces
 from unpg.data.synthetic.factors import (
+    Accessory,
     Background,
     Camera,
     Expression,
@@ -16,19 +17,25 @@ from unpg.data.synthetic.factors import (
     sample_view,
 )
 from unpg.data.synthetic.identity import Identity, sample_identity
+from unpg.data.synthetic.kface import KFaceTwin, kface_view
 from unpg.data.synthetic.picture import Picture, render
+from unpg.data.synthetic.population import Noise
 
 __all__ = [
+    "Accessory",
     "Background",
     "Camera",
     "Expression",
     "Identity",
+    "KFaceTwin",
     "Light",
+    "Noise",
     "Picture",
     "Pose",
     "SyntheticFaces",
     "Variation",
     "View",
+    "kface_view",
     "render",
     "sample_identity",
     "sample_view",

@@ -94,12 +94,13 @@ def develop(p: Columns, light: Tensor, seeds: Tensor) -> Tensor:
     q = {name: p[name][:, :, None, None] for name in ("gain", "saturation", "contrast", "noise")}
     blurred = _blur(light * q["gain"], p["blur"] * (light.shape[2] / 112))
     # The shoulder of the tone curve keeps highlights from clipping at once; its square root stands in for gamma.
-    tone = (blurred / (1.0 + 0.25 * blurred.square()).sqrt()).clamp(min=0.0).sqrt()
+    shoulder = blurred.square().mul_(0.25).add_(1.0).sqrt_()
+    tone = blurred.div_(shoulder).clamp_(min=0.0).sqrt_()
     gray = (0.3 * tone[:, 0:1] + 0.59 * tone[:, 1:2]) + 0.11 * tone[:, 2:3]
-    tone = gray + q["saturation"] * (tone - gray)
-    tone = 0.45 + q["contrast"] * (tone - 0.45)
-    level = 255.0 * tone + q["noise"] * _noise(light.shape, seeds)
-    return level.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    tone = tone.sub_(gray).mul_(q["saturation"]).add_(gray)
+    tone = tone.sub_(0.45).mul_(q["contrast"]).add_(0.45)
+    level = tone.mul_(255.0).add_(_noise(light.shape, seeds).mul_(q["noise"]))
+    return level.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def _blur(image: Tensor, deviation: Tensor) -> Tensor:
@@ -117,7 +118,7 @@ def _blur(image: Tensor, deviation: Tensor) -> Tensor:
         image = padded.narrow(axis, reach, size) * taps[reach]
         for i in range(1, reach + 1):
             both = padded.narrow(axis, reach - i, size) + padded.narrow(axis, reach + i, size)
-            image = image + both * taps[reach + i]
+            image = image.add_(both.mul_(taps[reach + i]))
     return image
 
 

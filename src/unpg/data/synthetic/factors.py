@@ -9,7 +9,19 @@ from dataclasses import dataclass, field
 from unpg.data.synthetic.parameters import Bounded, Draws, bounded
 from unpg.errors import ConfigError
 
-__all__ = ["Background", "Camera", "Expression", "Light", "Pose", "Range", "Variation", "View", "sample_view"]
+__all__ = [
+    "Accessory",
+    "Background",
+    "Camera",
+    "Expression",
+    "Light",
+    "Pose",
+    "Range",
+    "Variation",
+    "View",
+    "flat_name",
+    "sample_view",
+]
 
 Range = tuple[float, float]
 
@@ -33,15 +45,18 @@ class Light(Bounded):
 
     The light stands at ``azimuth`` degrees to the right of the picture (180 is behind the head) and ``elevation``
     degrees up. ``intensity`` and ``ambient`` are radiances relative to a white, fully lit surface; ``warmth`` runs
-    from -1 (blue) to 1 (orange), ``tint`` from -1 (magenta) to 1 (green).
+    from blue (below 0) to orange, ``tint`` from magenta (below 0) to green: white lamps are within -1 to 1, colored
+    ones beyond. ``shadow`` is the strength of the shadows that the head and the hat cast: 0 is none, 1 lets none of
+    the far light through.
     """
 
     azimuth: float = bounded(0.0, -180.0, 180.0)
     elevation: float = bounded(30.0, -90.0, 90.0)
     intensity: float = bounded(0.8, 0.0, 4.0)
     ambient: float = bounded(0.35, 0.0, 4.0)
-    warmth: float = bounded(0.0, -1.0, 1.0)
-    tint: float = bounded(0.0, -1.0, 1.0)
+    warmth: float = bounded(0.0, -2.0, 2.0)
+    tint: float = bounded(0.0, -2.0, 2.0)
+    shadow: float = bounded(0.8, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,25 @@ class Expression(Bounded):
     eye_closure: float = bounded(0.0, 0.0, 1.0)
     gaze_x: float = bounded(0.0, -1.0, 1.0)
     gaze_y: float = bounded(0.0, -1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Accessory(Bounded):
+    """What the person wears on the head for this picture. Each of the first four is worn from 0.5 on.
+
+    ``sunglasses`` replace ``glasses`` if both are worn. ``style`` runs through the shapes: glasses from round to
+    square, hats from the cap over the beanie to the hat with a brim all around. ``red``, ``green`` and ``blue`` are the
+    linear color of frame, hat and mask, 0..1; masks are paler.
+    """
+
+    glasses: float = bounded(0.0, 0.0, 1.0)
+    sunglasses: float = bounded(0.0, 0.0, 1.0)
+    hat: float = bounded(0.0, 0.0, 1.0)
+    mask: float = bounded(0.0, 0.0, 1.0)
+    style: float = bounded(0.3, 0.0, 1.0)
+    red: float = bounded(0.05, 0.0, 1.0)
+    green: float = bounded(0.08, 0.0, 1.0)
+    blue: float = bounded(0.15, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -111,6 +145,7 @@ class View:
     pose: Pose = field(default_factory=Pose)
     light: Light = field(default_factory=Light)
     expression: Expression = field(default_factory=Expression)
+    accessory: Accessory = field(default_factory=Accessory)
     camera: Camera = field(default_factory=Camera)
     background: Background = field(default_factory=Background)
     noise_seed: int = 0
@@ -122,8 +157,9 @@ class Variation:
 
     Yaw, pitch and roll, and the errors of the aligner, are drawn as the mean of two even draws, so that the
     middle is more frequent. Expressions are drawn as the square of an even draw on each side of zero: most faces
-    are near rest. Names are those of the factors.
-    Background and clothes are near gray more often than colorful.
+    are near rest. Names are those of the factors, but for the colors of accessories, ``accessory_red`` and so on.
+    Background, clothes and accessories are near gray more often than colorful. By default nobody wears anything on the
+    head; with ``hat=(0.0, 1.0)`` half of all pictures show a hat, with ``hat=(1.0, 1.0)`` all.
 
     Raises:
         ConfigError: A range is reversed, or leaves the limits of its factor.
@@ -134,21 +170,30 @@ class Variation:
     roll: Range = (-20.0, 20.0)
     azimuth: Range = (-100.0, 100.0)
     elevation: Range = (-20.0, 70.0)
-    intensity: Range = (0.35, 1.1)
-    ambient: Range = (0.15, 0.55)
+    intensity: Range = (0.4, 1.2)
+    ambient: Range = (0.18, 0.55)
     warmth: Range = (-0.7, 0.7)
     tint: Range = (-0.3, 0.3)
+    shadow: Range = (0.4, 1.0)
     smile: Range = (-0.4, 1.0)
     mouth_open: Range = (0.0, 0.7)
-    brow_raise: Range = (-0.6, 0.8)
-    eye_closure: Range = (0.0, 0.6)
+    brow_raise: Range = (-0.5, 0.8)
+    eye_closure: Range = (0.0, 0.5)
     gaze_x: Range = (-0.8, 0.8)
     gaze_y: Range = (-0.4, 0.4)
+    glasses: Range = (0.0, 0.0)
+    sunglasses: Range = (0.0, 0.0)
+    hat: Range = (0.0, 0.0)
+    mask: Range = (0.0, 0.0)
+    style: Range = (0.0, 1.0)
+    accessory_red: Range = (0.01, 0.7)
+    accessory_green: Range = (0.01, 0.7)
+    accessory_blue: Range = (0.01, 0.7)
     distance: Range = (60.0, 250.0)
-    exposure: Range = (-0.5, 1.1)
-    contrast: Range = (0.75, 1.15)
-    saturation: Range = (0.6, 1.2)
-    blur: Range = (0.3, 0.9)
+    exposure: Range = (-0.3, 1.1)
+    contrast: Range = (0.8, 1.2)
+    saturation: Range = (0.7, 1.2)
+    blur: Range = (0.4, 0.9)
     noise: Range = (0.5, 6.0)
     shift_x: Range = (-2.0, 2.0)
     shift_y: Range = (-2.0, 2.0)
@@ -165,8 +210,8 @@ class Variation:
 
     def __post_init__(self) -> None:
         limits: dict[str, tuple[float, float]] = {}
-        for part in _PARTS.values():
-            limits |= part.limits()
+        for part, kind in _PARTS.items():
+            limits |= {flat_name(part, name): ends for name, ends in kind.limits().items()}
         for f in dataclasses.fields(self):
             given = getattr(self, f.name)
             low, high = limits[f.name]
@@ -181,11 +226,18 @@ _PARTS: dict[str, type[Bounded]] = {
     "pose": Pose,
     "light": Light,
     "expression": Expression,
+    "accessory": Accessory,
     "camera": Camera,
     "background": Background,
 }
 _CENTRAL = frozenset({"yaw", "pitch", "roll", "shift_x", "shift_y", "scale", "turn"})
+_COLORS = ("red", "green", "blue")
 _AT_REST = frozenset(Expression.limits()) - {"gaze_x", "gaze_y"}
+
+
+def flat_name(part: str, name: str) -> str:
+    """The name of a factor where the factors of all parts lie side by side: only ``red`` and its kin are in two."""
+    return f"accessory_{name}" if part == "accessory" and name in _COLORS else name
 
 
 def sample_view(variation: Variation, seed: int, identity: int, view: int) -> View:
@@ -193,7 +245,9 @@ def sample_view(variation: Variation, seed: int, identity: int, view: int) -> Vi
     draws = Draws(seed, identity, view)
 
     def draw(part: str, name: str) -> float:
-        low, high = getattr(variation, name)
+        low, high = getattr(variation, flat_name(part, name))
+        if low == high:
+            return float(low)
         u = draws.uniform(part, name)
         if name in _CENTRAL:
             u = 0.5 * (u + draws.uniform(part, name, "again"))
@@ -201,11 +255,11 @@ def sample_view(variation: Variation, seed: int, identity: int, view: int) -> Vi
             signed = low + (high - low) * u
             end = high if signed > 0 else low
             return signed * (signed / end) if end else 0.0
-        elif part == "background" and name.endswith(("red", "green", "blue")):
-            # Most surfaces are near gray: the colors share half of their draw. The square makes linear light even
+        elif part in ("background", "accessory") and name.endswith(_COLORS):
+            # Most surfaces are near gray: the colors share most of their draw. The square makes linear light even
             # to the eye.
             shared = draws.uniform(part, name.rpartition("_")[0])
-            u = (0.5 * (u + shared)) ** 2
+            u = (0.3 * u + 0.7 * shared) ** 2
         return float(low + (high - low) * u)
 
     drawn = {part: kind(**{name: draw(part, name) for name in kind.limits()}) for part, kind in _PARTS.items()}

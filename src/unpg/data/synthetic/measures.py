@@ -8,18 +8,21 @@ the batch it is rendered in, nor on how a device computes sines.
 import dataclasses
 import math
 
-from unpg.data.synthetic.factors import View
+from unpg.data.synthetic.factors import View, flat_name
 from unpg.data.synthetic.identity import Identity
 
 __all__ = ["measures"]
+
+_Axis = tuple[float, float, float]
 
 
 def measures(identity: Identity, view: View) -> dict[str, float]:
     """All parameters of a picture by name, and what follows from them: centimeters, linear RGB."""
     p = {f.name: float(getattr(identity, f.name)) for f in dataclasses.fields(identity)}
-    for part in (view.pose, view.light, view.expression, view.camera, view.background):
-        p |= {f.name: float(getattr(part, f.name)) for f in dataclasses.fields(part)}
-    return p | _face(p) | _colors(p) | _directions(p) | _pattern(p)
+    for name in ("pose", "light", "expression", "accessory", "camera", "background"):
+        part = getattr(view, name)
+        p |= {flat_name(name, f.name): float(getattr(part, f.name)) for f in dataclasses.fields(part)}
+    return p | _face(p) | _worn(p) | _colors(p) | _directions(p) | _pattern(p)
 
 
 def _face(p: dict[str, float]) -> dict[str, float]:
@@ -33,7 +36,7 @@ def _face(p: dict[str, float]) -> dict[str, float]:
         "mouth_half": (2.45 + 0.45 * p["mouth_width"]) * (1.0 + 0.18 * grin) * (1.0 - 0.12 * p["mouth_open"]),
         "corner_lift": 0.12 * p["mouth_curve"] + 0.55 * p["smile"] - 0.35 * p["mouth_open"],
         "drop": 1.7 * p["mouth_open"],
-        "nose_y": -3.75 - 0.5 * p["nose_length"] - 0.3 * p["face_length"],
+        "nose_y": -3.6 - 0.5 * p["nose_length"] - 0.3 * p["face_length"],
         "wing_x": 1.12 + 0.34 * p["nose_width"] + 0.08 * p["nostril_width"],
         "eye_x": 3.15 + 0.36 * p["eye_spacing"],
         "eye_half": 1.38 + 0.22 * p["eye_width"],
@@ -41,6 +44,41 @@ def _face(p: dict[str, float]) -> dict[str, float]:
         "long_hair": min(max((p["hair_length"] - 0.25) / 0.25, 0.0), 1.0),
         "hair_below": max(p["hair_length"] - 0.3, 0.0),
         "sway": 0.12 * p["asymmetry"],
+        "makeup": p["lip_color"] * (1.0 - p["sex"]),
+    }
+
+
+def _worn(p: dict[str, float]) -> dict[str, float]:
+    """Hats: cap, beanie, brim all around. Glasses: thin and round to thick and square."""
+    style = p["style"]
+    cap, beanie = style < 1 / 3, 1 / 3 <= style < 2 / 3
+    front, back, brim, swell, tall = (
+        (6.0, 2.6, 6.0, 0.45, 0.2) if cap else (5.0, 0.6, 0.0, 0.55, 0.6) if beanie else (6.0, 3.4, 5.2, 0.4, 1.4)
+    )
+    high = 1.75 + 0.25 * (1.0 - style) + 0.15 * p["sunglasses"]
+    return {
+        "wears_hat": float(p["hat"] >= 0.5),
+        "wears_glasses": float(max(p["glasses"], p["sunglasses"]) >= 0.5),
+        "wears_mask": float(p["mask"] >= 0.5),
+        "hat_front": front,
+        "hat_back": back,
+        "hat_brim": brim,
+        "hat_swell": swell,
+        "hat_tall": tall,
+        "hat_around": float(not cap and not beanie),
+        "hat_cuff": float(beanie),
+        "dark_lens": float(p["sunglasses"] >= 0.5),
+        "lens_x": 3.3 + 0.2 * p["eye_spacing"],
+        "lens_half": 2.5 + 0.12 * style + 0.1 * p["sunglasses"],
+        "lens_high": high,
+        "lens_square": 0.25 + 0.75 * style,
+        "frame_thick": 0.08 + 0.12 * style,
+        "arm_high": 0.35 + 0.45 * style,
+        "glasses_y": -0.25,
+        "glasses_z": 10.25 + 0.3 * p["nose_bridge"] + 0.25 * p["brow_ridge"],
+        "glasses_bend": 0.062,
+        "head_side": 7.05 * (1.0 + 0.05 * p["head_width"]),
+        "glasses_half": 6.75 + 0.3 * p["head_width"],
     }
 
 
@@ -58,12 +96,12 @@ def _colors(p: dict[str, float]) -> dict[str, float]:
         math.exp(-0.85 - 0.95 * depth - 0.5 * red),
         math.exp(-1.45 - 1.05 * depth - 0.9 * red),
     )
-    hair = (hair[0] + gray * (0.52 - hair[0]), hair[1] + gray * (0.52 - hair[1]), hair[2] + gray * (0.53 - hair[2]))
+    hair = (hair[0] + gray * (0.53 - hair[0]), hair[1] + gray * (0.52 - hair[1]), hair[2] + gray * (0.50 - hair[2]))
     tint = 0.45 + 0.55 * p["lip_color"]
     lip = (
         skin[0] * (0.88 + 0.02 * dark) * (1.0 - 0.12 * p["lip_color"]),
-        skin[1] * (0.74 - 0.36 * tint * (1.0 - 0.55 * dark)),
-        skin[2] * (0.80 - 0.34 * tint * (1.0 - 0.55 * dark)),
+        skin[1] * (0.70 - 0.38 * tint * (1.0 - 0.55 * dark)),
+        skin[2] * (0.76 - 0.34 * tint * (1.0 - 0.55 * dark)),
     )
     light, hue = p["iris_light"], p["iris_hue"]
     iris = (
@@ -87,12 +125,33 @@ def _directions(p: dict[str, float]) -> dict[str, float]:
     )
     norm = math.sqrt(x * x + y * y + (z + 1.0) ** 2 + 1e-6)
     made |= {"light_x": x, "light_y": y, "light_z": z}
+    # The light and two directions square to it, in the axes of the head at rest.
+    toward = _unturned(made, (x, y, z))
+    up = (0.0, 1.0, 0.0) if abs(toward[1]) < 0.9 else (0.0, 0.0, -1.0)
+    across = _cross(up, toward)
+    length = math.sqrt(sum(c * c for c in across))
+    across = (across[0] / length, across[1] / length, across[2] / length)
+    for name, axis in (("across", across), ("along", _cross(toward, across)), ("toward", toward)):
+        made |= {f"{name}_{c}": v for c, v in zip("xyz", axis, strict=True)}
     made |= {"half_x": x / norm, "half_y": y / norm, "half_z": (z + 1.0) / norm}
     warm, tint = p["warmth"], p["tint"]
     for name, tone in (("r", 0.25 * warm - 0.1 * tint), ("g", 0.25 * tint), ("b", -0.35 * warm - 0.1 * tint)):
         made[f"key_{name}"] = p["intensity"] * (1.0 + tone)
         made[f"fill_{name}"] = p["ambient"] * (1.0 + 0.4 * tone)
     return made | {"gain": 2.0 ** p["exposure"]}
+
+
+def _unturned(p: dict[str, float], axis: _Axis) -> _Axis:
+    """The direction that the pose turns into ``axis``: yaw, pitch and roll taken back, in this order."""
+    v = list(axis)
+    for name, first, second in (("yaw", 0, 2), ("pitch", 1, 2), ("roll", 0, 1)):
+        cos, sin = p[f"{name}_cos"], p[f"{name}_sin"]
+        v[first], v[second] = v[first] * cos - v[second] * sin, v[second] * cos + v[first] * sin
+    return v[0], v[1], v[2]
+
+
+def _cross(a: _Axis, b: _Axis) -> _Axis:
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
 def _pattern(p: dict[str, float]) -> dict[str, float]:

@@ -8,6 +8,7 @@ import dataclasses
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -92,6 +93,11 @@ def _mix(value: int) -> int:
     return value ^ (value >> 31)
 
 
+@lru_cache(maxsize=1024)
+def _mixed_name(name: str) -> int:
+    return _mix(zlib.crc32(name.encode()))
+
+
 class Draws:
     """Random numbers that are pure functions of keys: integers of any size, or names.
 
@@ -107,7 +113,10 @@ class Draws:
     @staticmethod
     def _absorb(state: int, keys: tuple[int | str, ...]) -> int:
         for key in keys:
-            number = zlib.crc32(key.encode()) if isinstance(key, str) else key
+            if isinstance(key, str):
+                state = _mix(state ^ _mixed_name(key))
+                continue
+            number = key
             state = _mix(state ^ _mix(number & _MASK))
             while not -(1 << 63) <= number <= _MASK:  # what one word cannot hold goes into the next
                 number >>= 64

@@ -65,49 +65,44 @@ def rasterize(
     x0, x1, x2, y0, y1, y2, area, left, top, columns, rows = (
         c.index_select(0, some) for c in (x0, x1, x2, y0, y1, y2, area, left, top, columns, rows)
     )
-    n0, n1, n2 = (flat[2].index_select(0, k.index_select(0, some)) for k in numbers)
     # Barycentric weights 1 and 2, and the nearness, are linear in (column, row) relative to the first corner.
     over = 1.0 / area
     a1, b1, a2, b2 = (y2 - y0) * over, (x0 - x2) * over, (y0 - y1) * over, (x1 - x0) * over
     first_pixel = (some // t) * (height * width) + (top * width + left).long()
     left, top = left - x0, top - y0
+    c1, c2 = a1 * left + b1 * top, a2 * left + b2 * top
     count = (columns * rows).long()
     which = torch.repeat_interleave(torch.arange(len(some), device=device), count)
     start = (count.cumsum(0) - count).index_select(0, which)
     local = torch.arange(len(which), device=device).sub_(start).float()
-    left, top, columns, a1, b1, a2, b2, n0, n1, n2 = (
-        c.index_select(0, which) for c in (left, top, columns, a1, b1, a2, b2, n0, n1 - n0, n2 - n0)
-    )
-    row = ((local + 0.5) / columns).floor_()
-    column = local.sub_(row * columns)
-    dx, dy = column + left, row + top
-    w1 = a1.mul_(dx).add_(b1.mul_(dy))
-    w2 = a2.mul_(dx).add_(b2.mul_(dy))
+    wide, c1, a1, b1, c2, a2, b2 = (c.index_select(0, which) for c in (columns, c1, a1, b1, c2, a2, b2))
+    row = ((local + 0.5) / wide).floor_()
+    column = local.sub_(row * wide)
+    w1 = c1.add_(a1.mul_(column)).add_(b1.mul_(row))
+    w2 = c2.add_(a2.mul_(column)).add_(b2.mul_(row))
     slack = -1e-4  # neighbors overlap by a hair, so that no pixel falls between them
-    inside = (torch.minimum(w1, w2) >= slack).logical_and_(w1 + w2 <= 1 - slack)
+    inside = torch.minimum(torch.minimum(w1, w2), (1.0 - w1).sub_(w2)) >= slack
+    inside = inside.nonzero()[:, 0]
+    which, row, column, w1, w2 = (c.index_select(0, inside) for c in (which, row, column, w1, w2))
+    n0, n1, n2 = (flat[2].index_select(0, k.index_select(0, some)) for k in numbers)
+    n0, n1, n2, first_pixel = (c.index_select(0, which) for c in (n0, n1 - n0, n2 - n0, first_pixel))
     near = n0.add_(n1.mul_(w1)).add_(n2.mul_(w2)).clamp_(min=1e-6)
-    key = (near.view(torch.int32).long() << 32).bitwise_or_(which).mul_(inside)
-    pixel = row.mul_(width).add_(column).long().add_(first_pixel.index_select(0, which))
+    # Which place of the lists won. Of equally near triangles, that is the last.
+    place = torch.arange(len(near), device=device)
+    key = (near.view(torch.int32).long() << 32).bitwise_or_(place)
+    pixel = row.mul_(width).add_(column).long().add_(first_pixel)
     buffer = torch.zeros(b * height * width, dtype=torch.int64, device=device)
     buffer.scatter_reduce_(0, pixel, key, "amax")
     covered = buffer.nonzero()[:, 0]
-    buffer = buffer.index_select(0, covered)
-    owner = some.index_select(0, buffer & 0xFFFFFFFF)
+    place = buffer.index_select(0, covered) & 0xFFFFFFFF
+    near, w1, w2 = (c.index_select(0, place) for c in (near, w1, w2))
+    owner = some.index_select(0, which.index_select(0, place))
     corners = [k.index_select(0, owner) for k in numbers]
-    places = [[c.index_select(0, k) for c in flat] for k in corners]
-    weights = _weights(covered % (height * width), width, places)
-    near = (buffer >> 32).to(torch.int32).view(torch.float32)
-    return Fragments(covered, covered // (height * width), owner % t, corners, weights, near)
-
-
-def _weights(pixel: Tensor, width: int, corners: list[list[Tensor]]) -> list[Tensor]:
-    """Perspective-correct weights, three (n,), of pixels (n,) in triangles of three corners (column, row, nearness)."""
-    (x0, y0, n0), (x1, y1, n1), (x2, y2, n2) = corners
-    dx, dy = (pixel % width).float() - x0, (pixel // width).float() - y0
-    area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
-    w1 = (((y2 - y0) * dx - (x2 - x0) * dy) / area).clamp_(0, 1)
-    w2 = (((x1 - x0) * dy - (y1 - y0) * dx) / area).clamp_(0, 1)
-    w0 = (1 - w1 - w2).clamp_(min=0) * n0
-    w1, w2 = w1 * n1, w2 * n2
+    n0, n1, n2 = (flat[2].index_select(0, k) for k in corners)
+    # Perspective-correct: weights on the screen times nearness, to sum one.
+    w1, w2 = w1.clamp_(0, 1), w2.clamp_(0, 1)
+    w0 = (1 - w1 - w2).clamp_(min=0).mul_(n0)
+    w1, w2 = w1.mul_(n1), w2.mul_(n2)
     total = w0 + w1 + w2
-    return [w0 / total, w1 / total, w2 / total]
+    picture = covered // (height * width)
+    return Fragments(covered, picture, owner - picture * t, corners, [w0 / total, w1 / total, w2 / total], near)

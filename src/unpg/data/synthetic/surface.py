@@ -17,37 +17,56 @@ from torch import Tensor
 
 from unpg.data.synthetic.parameters import Columns
 
-__all__ = ["EAR", "HAIR", "SKIN", "Head", "Topology", "bell", "build_head", "step", "swing", "topology"]
+__all__ = [
+    "EAR",
+    "HAIR",
+    "HAIR_COLUMNS",
+    "SKIN",
+    "Head",
+    "Ring",
+    "Topology",
+    "bell",
+    "build_head",
+    "mask_cover",
+    "normals_of",
+    "profile_rows",
+    "ring_of",
+    "sheet",
+    "skull",
+    "step",
+    "swing",
+    "topology",
+]
 
 SKIN, HAIR, EAR = 0, 1, 2
 
 # y, half width, depth in front, depth behind, roundness of the cross-section (1: ellipse, less: box); rows to the next.
 _PROFILE = np.array(
     [
-        (12.0, 0.02, 0.02, 0.02, 1.00, 1),
-        (11.6, 2.9, 3.2, 3.8, 1.00, 2),
-        (10.4, 5.0, 5.6, 6.6, 1.00, 2),
-        (8.5, 6.5, 7.5, 8.4, 0.97, 2),
-        (6.0, 7.2, 8.7, 9.3, 0.94, 3),
-        (3.5, 7.4, 9.2, 9.5, 0.91, 5),
-        (1.5, 7.2, 9.3, 9.4, 0.90, 6),
-        (0.0, 7.0, 9.05, 9.2, 0.90, 7),
-        (-2.0, 6.75, 9.0, 8.6, 0.93, 9),
-        (-4.4, 6.3, 9.1, 7.6, 0.96, 10),
-        (-7.0, 5.5, 9.15, 6.4, 1.00, 7),
-        (-9.0, 4.6, 9.0, 5.7, 1.03, 5),
-        (-10.4, 3.95, 8.4, 5.4, 1.04, 3),
-        (-11.1, 3.9, 7.0, 5.4, 1.03, 2),
-        (-11.5, 4.3, 5.2, 5.4, 1.00, 1),
-        (-13.0, 4.8, 4.2, 5.4, 1.00, 2),
-        (-15.5, 5.3, 4.0, 5.6, 1.00, 2),
+        (12.0, 0.02, 0.02, 0.02, 1.00, 2),
+        (11.6, 2.9, 3.2, 3.8, 1.00, 3),
+        (10.4, 5.0, 5.6, 6.6, 1.00, 3),
+        (8.5, 6.5, 7.5, 8.4, 0.97, 3),
+        (6.0, 7.2, 8.7, 9.3, 0.95, 4),
+        (3.5, 7.35, 9.2, 9.5, 0.93, 5),
+        (1.5, 7.15, 9.3, 9.4, 0.92, 6),
+        (0.0, 6.95, 9.05, 9.2, 0.92, 7),
+        (-2.0, 6.75, 9.0, 8.6, 0.94, 9),
+        (-4.4, 6.25, 9.1, 7.6, 0.96, 10),
+        (-7.0, 5.5, 9.15, 6.4, 0.98, 7),
+        (-9.0, 4.75, 9.0, 5.7, 1.02, 5),
+        (-10.4, 3.75, 8.5, 5.4, 1.04, 3),
+        (-11.1, 3.2, 7.3, 5.4, 1.03, 2),
+        (-11.6, 4.3, 5.4, 5.4, 1.00, 1),
+        (-13.0, 5.0, 4.4, 5.4, 1.00, 2),
+        (-15.5, 5.4, 4.0, 5.6, 1.00, 2),
         (-17.5, 8.5, 4.8, 6.0, 0.95, 2),
         (-19.5, 15.0, 6.5, 7.0, 0.90, 1),
         (-24.0, 20.0, 8.5, 8.0, 0.80, 0),
     ]
 )
-_COLUMNS = 64
-_HAIR_COLUMNS = 44
+_COLUMNS = 56
+HAIR_COLUMNS = 44
 _EAR_RINGS, _EAR_SPOKES = 5, 14
 
 
@@ -57,25 +76,36 @@ class Head(NamedTuple):
     points: three (b, v) float32, x, y, z in centimeters, expression included, pose not. Triangles with a corner at
         x = nan are not there.
     normals: three (b, v) float32, outward, of length one.
+    open: (b, v) float32, how much of the sky the neighborhood leaves open, up to 1.
     scalp: (b, v) float32, how far above the hairline a place of the skin is, in centimeters (negative below it).
     landmarks: three (b, 5) float32: eye on the left of the picture, the other one, tip of the nose, mouth corners.
     """
 
     points: list[Tensor]
     normals: list[Tensor]
+    open: Tensor
     scalp: Tensor
     landmarks: list[Tensor]
 
 
 class Topology(NamedTuple):
-    """What all heads share: triangles (t, 3) int64, two_sided (t,) bool, part (t,) int64 (SKIN, HAIR, EAR)."""
+    """What all heads share.
+
+    triangles: (t, 3) int64.
+    two_sided: (t,) bool: seen from behind, too.
+    part: (t,) int64: SKIN, HAIR, EAR.
+    casters: (s, 3) int64, coarser triangles between the same vertices: those that cast shadows.
+    casters_two_sided: (s,) bool.
+    """
 
     triangles: Tensor
     two_sided: Tensor
     part: Tensor
+    casters: Tensor
+    casters_two_sided: Tensor
 
 
-class _Ring(NamedTuple):
+class Ring(NamedTuple):
     """Angles around the vertical, 0 in front: (1, 1, c) sine, cosine, angle, logarithms of |sine| and |cosine|."""
 
     sin: Tensor
@@ -85,10 +115,10 @@ class _Ring(NamedTuple):
     log_cos: Tensor
 
 
-def step(low: float, high: float, x: Tensor) -> Tensor:
+def step(low: Tensor | float, high: Tensor | float, x: Tensor) -> Tensor:
     """Smooth step: 0 up to ``low``, 1 from ``high`` on (the other way round if ``high`` < ``low``)."""
     slope = 1.0 / (high - low)
-    u = (x * slope).sub_(low * slope).clamp_(0.0, 1.0)
+    u = (x * slope - low * slope).clamp_(0.0, 1.0)
     return u.square() * u.mul_(-2.0).add_(3.0)
 
 
@@ -126,45 +156,58 @@ def _rows(device: torch.device) -> tuple[Tensor, ...]:
 
 
 @lru_cache(maxsize=8)
-def _ring(columns: int, dense: float, device: torch.device) -> _Ring:
+def ring_of(columns: int, dense: float, device: torch.device) -> Ring:
     """``columns`` angles, denser in front; the seam is behind."""
     u = np.arange(-columns // 2, columns - columns // 2) / (columns / 2)
     angle = np.pi * (u * (1 - dense) + dense * u**3)
     sin, cos = np.sin(angle), np.cos(angle)
     logs = [np.log(np.maximum(np.abs(a), 1e-3)) for a in (sin, cos)]
-    return _Ring(*(torch.tensor(a, dtype=torch.float32, device=device)[None, None] for a in (sin, cos, angle, *logs)))
+    return Ring(*(torch.tensor(a, dtype=torch.float32, device=device)[None, None] for a in (sin, cos, angle, *logs)))
 
 
-def _grid(rows: int, columns: int, first: int) -> NDArray[np.int64]:
-    """Triangles (t, 3) of a grid that closes around, clockwise as seen from outside with rows running down."""
-    r, c = np.mgrid[0 : rows - 1, 0:columns]
-    a, b = r * columns + c, r * columns + (c + 1) % columns
-    d, e = a + columns, b + columns
-    return np.asarray(first + np.stack([np.stack([a, b, e], -1), np.stack([a, e, d], -1)]).reshape(-1, 3), np.int64)
+def sheet(index: NDArray[np.int64], closed: bool = True) -> NDArray[np.int64]:
+    """Triangles (t, 3) between vertices ``index`` (rows, columns), clockwise as seen from outside, rows running down.
+
+    ``closed``: the last column meets the first.
+    """
+    right = np.roll(index, -1, 1)
+    a, b, d, e = index[:-1], right[:-1], index[1:], right[1:]
+    if not closed:
+        a, b, d, e = (corner[:, :-1] for corner in (a, b, d, e))
+    return np.stack([np.stack([a, b, e], -1), np.stack([a, e, d], -1)], 2).reshape(-1, 3)
+
+
+@lru_cache(maxsize=8)
+def profile_rows(every: int = 1) -> NDArray[np.float64]:
+    """Heights of the rows of a head at rest, from the top."""
+    return _spline(_PROFILE)[::every, 0]
 
 
 @lru_cache(maxsize=8)
 def topology(device: torch.device) -> Topology:
     """The triangles of every head, on ``device``."""
-    rows = len(_spline(_PROFILE))
-    hair_rows = (rows + 1) // 2
-    skin = _grid(rows, _COLUMNS, 0)
-    hair = _grid(hair_rows, _HAIR_COLUMNS, rows * _COLUMNS)
-    first = rows * _COLUMNS + hair_rows * _HAIR_COLUMNS
-    ears = [_grid(_EAR_RINGS, _EAR_SPOKES, first + i * _EAR_RINGS * _EAR_SPOKES) for i in range(2)]
+    rows = len(profile_rows())
+    hair_rows = len(profile_rows(2))
+    skin_index = np.arange(rows * _COLUMNS).reshape(rows, -1)
+    hair_index = rows * _COLUMNS + np.arange(hair_rows * HAIR_COLUMNS).reshape(hair_rows, -1)
+    first = rows * _COLUMNS + hair_rows * HAIR_COLUMNS
+    ear = np.arange(_EAR_RINGS * _EAR_SPOKES).reshape(_EAR_RINGS, -1)
+    skin, hair = sheet(skin_index), sheet(hair_index)
+    ears = [sheet(first + i * ear.size + ear) for i in range(2)]
     # Below the eyes one may look into the shell of long hair; above there is always a head in it.
-    hanging = np.repeat(_spline(_PROFILE)[::2, 0][: hair_rows - 1] < 1.0, 2 * _HAIR_COLUMNS)
+    hanging = np.repeat(profile_rows(2)[:-1] < 1.0, 2 * HAIR_COLUMNS)
     part = np.repeat([SKIN, HAIR, EAR], [len(skin), len(hair), 2 * len(ears[0])])
-    return Topology(
-        torch.from_numpy(np.concatenate([skin, hair, *ears])).to(device),
-        torch.from_numpy(np.concatenate([np.zeros(len(skin), bool), hanging, np.ones(2 * len(ears[0]), bool)])).to(
-            device
-        ),
-        torch.from_numpy(part).to(device),
-    )
+    two_sided = np.concatenate([np.zeros(len(skin), bool), hanging, np.ones(2 * len(ears[0]), bool)])
+    # A quarter of the triangles is enough to cast a shadow. The shoulders cast none on the face.
+    caster = sheet(skin_index[1:-4:2, ::2])
+    hair_caster = sheet(hair_index[::2, ::2])
+    casters = np.concatenate([caster, hair_caster])
+    cast_two_sided = np.repeat([False, True], [len(caster), len(hair_caster)])
+    made = (np.concatenate([skin, hair, *ears]), two_sided, part, casters, cast_two_sided)
+    return Topology(*(torch.from_numpy(a).to(device) for a in made))
 
 
-def _skull(q: Columns, ring: _Ring, every: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+def skull(q: Columns, ring: Ring, every: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """Coordinates x, y, z, each (b, r, c), of skull, jaw, neck and shoulders without a face, in every n-th row."""
     y, width, front, back, power = (column[:, ::every] for column in _rows(ring.sin.device))
     jaw = bell(y + 8.0, 2.2)
@@ -191,24 +234,28 @@ def _skull(q: Columns, ring: _Ring, every: int = 1) -> tuple[Tensor, Tensor, Ten
     return x, y.expand_as(x), z
 
 
-def _scalp(q: Columns, ring: _Ring, y: Tensor) -> Tensor:
+def _scalp(q: Columns, ring: Ring, y: Tensor) -> Tensor:
     """How far (b, r, c) a place is above the end of the hair: hairline, sideburn, nape or the ends of long hair."""
     angle, around = ring.angle, ring.angle.abs()
     recession = q["hair_recession"]
-    line = 6.6 + 0.9 * q["hairline"] - 3.6 * q["hair_fringe"] + 2.0 * recession * bell(around, 0.5)
-    line = line + (0.7 + 4.0 * recession) * bell(around - 0.6, 0.26) * (1.0 - q["hair_fringe"])
-    line = line - 0.45 * bell(angle - 0.1 * q["hair_part"], 0.1) * (1.0 - recession)
+    line = (
+        6.4 + 0.9 * q["hairline"] + 8.0 * q["baldness"] - 3.4 * q["hair_fringe"] + 2.0 * recession * bell(around, 0.5)
+    )
+    line = line + (0.2 + 4.0 * recession) * bell(around - 0.6, 0.26) * (1.0 - q["hair_fringe"])
+    # A fringe is combed to one side: longer there.
+    line = line - (0.6 * q["hair_fringe"] - 0.15) * q["hair_part"] * angle.clamp(-1.0, 1.0)
     side = -0.4 - 12.0 * q["hair_below"]
     nape = -7.0 - 9.0 * q["hair_below"]
     edge = line + (side - line) * step(0.85, 1.3, around)
     edge = edge + (nape - edge) * step(1.65, 2.1, around)
-    return y - edge
+    # A bald crown leaves a wreath below it.
+    return torch.minimum(y - edge, 14.0 - 10.0 * q["baldness"] - y)
 
 
 def _hair(q: Columns, device: torch.device) -> tuple[list[Tensor], Tensor]:
     """The shell of hair: x, y, z, each (b, r, c), and where (b, r, c) bool it is wholly inside the head."""
-    ring = _ring(_HAIR_COLUMNS, 0.25, device)
-    x, y, z = _skull(q, ring, every=2)
+    ring = ring_of(HAIR_COLUMNS, 0.25, device)
+    x, y, z = skull(q, ring, every=2)
     volume, long = q["hair_volume"], q["long_hair"]
     # Long hair hangs from the widest part of the head instead of following jaw and neck.
     hang = step(0.0, -4.0, y) * long
@@ -219,17 +266,19 @@ def _hair(q: Columns, device: torch.device) -> tuple[list[Tensor], Tensor]:
     # The skin below is painted with hair up to the hairline, so the shell may leave the skin gently, behind the line.
     cover = step(-0.3, 0.9, above)
     thick = 0.15 + 0.9 * volume + 0.5 * q["hair_length"]
+    # A hat presses the hair below it flat.
+    thick = thick * (1.0 - 0.85 * q["wears_hat"] * step(q["hat_back"] - 1.5, q["hat_back"] + 1.5, y))
     # Short hair is thin beside the ears.
     thick = thick * (0.35 + 0.65 * step(-1.0, 5.0, y) + 0.65 * long * step(5.0, -1.0, y))
     turns = ring.angle * (1.0 / (2.0 * np.pi))
     curl = 0.28 * q["hair_curl"] * swing(13.0 * turns + 0.35 * y) * swing(0.46 * y + 5.0 * turns)
     part = 0.4 * bell(ring.angle - 0.9 * q["hair_part"], 0.16) * step(4.0, 9.0, y) * (ring.cos > -0.3)
-    out = cover * (thick * (1.0 - part) * step(0.0, 2.5, above).mul_(0.75).add_(0.25) + curl * volume) - 2.2 * (
+    out = cover * (thick * (1.0 - part) * step(-0.3, 3.2, above).mul_(0.9).add_(0.1) + curl * volume) - 2.2 * (
         1.0 - cover
     )
     grow = 1.0 + out / (x.square() + z.square()).sqrt().clamp(min=0.5) * step(12.5, 9.5, y)
     shown = torch.nn.functional.max_pool2d(torch.cat([cover[..., -1:], cover, cover[..., :1]], 2), 3, 1, (1, 0))
-    return [x * grow, y + out * step(6.0, 11.5, y), z * grow], (shown <= 0.0) & (hang <= 0.0)
+    return [x * grow, y + out * step(6.0, 11.5, y), z * grow], shown <= 0.0
 
 
 def _face(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
@@ -242,23 +291,29 @@ def _face(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     down = (y * (1.0 / p["nose_y"])).clamp(-0.5, 1.0)  # 0 at the eyes, 1 at the tip
     fall = down.clamp(min=0.0)
     rise = (0.55 + 0.3 * p["nose_bridge"]) * step(-0.35, 0.15, down)
-    rise = rise + (1.5 + 0.5 * p["nose_height"]) * fall * (0.8 + 0.2 * fall)
+    rise = rise + (1.36 + 0.45 * p["nose_height"]) * fall * (0.8 + 0.2 * fall)
     rise = rise + 0.3 * p["nose_hump"] * bell(down - 0.45, 0.22)
-    ridge = bell(x, (0.50 + 0.12 * p["nose_width"]) + 0.30 * fall)
+    ridge = bell(x, (0.44 + 0.12 * p["nose_width"]) + 0.16 * fall)
     # Its base is an arch: lowest in the middle, where the tip is.
     arch = high - 0.3 * (x * (1.0 / wing)).square().clamp(max=2.0)
-    push = rise * step(-0.9, 0.1, arch) * ridge
-    push = push + (0.32 + 0.12 * p["nose_tip"]) * bell(x, 0.62) * bell(high - 0.05, 0.6)
-    push = push + (1.0 + 0.1 * p["nostril_width"]) * bell(ax - wing + 0.1, 0.40) * bell(high + 0.15, 0.52)
+    push = rise * step(-1.0, 0.2, arch) * ridge
+    # A ball for the tip, wings beside it, nostrils below, a bridge of skin between them.
+    push = push + (0.38 + 0.15 * p["nose_tip"]) * bell(x, 0.72) * bell(high - 0.1, 0.62)
+    push = push + (0.95 + 0.1 * p["nostril_width"]) * bell(ax - wing + 0.22, 0.40) * bell(high + 0.12, 0.5)
+    push = push - 0.35 * bell(ax - 0.5 * wing, 0.26) * bell(high + 0.62, 0.24)
+    push = push + 0.25 * bell(x, 0.26) * bell(high + 0.7, 0.3)
     # Eyes: a socket, with the ball behind the lids in it; the ridge of the brow above.
     push = push - (1.2 + 0.35 * p["eye_depth"]) * bell(ax - ex + 0.35, 1.45) * bell(y - 0.15, 0.95)
-    push = push + 0.62 * bell(ax - ex, 1.05) * bell(y, 0.8)
+    push = push + 0.7 * bell(ax - ex, 1.05) * bell(y, 0.75)
+    push = push + (0.04 + 0.22 * p["old"]) * bell(ax - ex, 1.0) * bell(y + 1.05, 0.4)
     brow = bell(ax - 2.6, 2.4) * bell(y - 1.7 - 0.2 * p["brow_height"], 0.7)
     push = push + (0.22 + 0.35 * p["brow_ridge"]).clamp(min=0.05) * brow
     # Cheeks, and what a smile does to them.
     push = push + (0.4 + 0.3 * p["cheek_width"]) * bell(ax - 4.8, 1.3) * bell(y + 2.2, 1.2)
     full = 0.5 * p["cheek_fullness"] + 0.5 * grin - 0.1
     push = push + full * bell(ax - 3.9, 1.6) * bell(y + 4.6 - 0.7 * grin, 1.6)
+    push = push + (0.12 * p["cheek_fullness"] - 0.22) * bell(ax - 4.5, 1.0) * bell(y + 6.2, 1.3)
+    push = push + 0.55 * p["old"] * bell(ax - 3.7, 0.9) * bell(y + 9.0, 0.9)  # the jaw sags
     # Folds from the nose to the corners of the mouth: age and smile deepen them.
     along = (high * (1.0 / (mouth - 1.0 - p["nose_y"]))).clamp(0.0, 1.0)
     fold = bell(ax - wing - 0.5 - (p["mouth_half"] - wing + 0.45) * along, 0.36)
@@ -269,16 +324,47 @@ def _face(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     upper = y - mouth - p["corner_lift"] * (x * (1.0 / p["mouth_half"])).square().clamp(max=1.5)
     lower = upper + p["drop"]
     deep = 1.0 + 0.3 * p["lip_depth"]
-    push = push + deep * (0.36 + 0.12 * p["upper_lip"]) * bell(upper - 0.38, 0.36) * lips
-    push = push + deep * (0.38 + 0.12 * p["lower_lip"]) * bell(lower + 0.5, 0.42) * lips
-    push = push - 0.16 * bell(upper, 0.2) * lips
-    push = push - 0.12 * bell(x, 0.22) * bell(upper - 1.1, 0.5)
-    push = push - 0.35 * bell(lower + 1.55, 0.5) * bell(x, 1.7)
-    chin = (0.4 + 0.35 * p["chin_depth"]) * bell(y - p["chin_y"], 0.85) * bell(x, 1.3 + 0.4 * p["chin_width"])
+    push = push + deep * (0.46 + 0.15 * p["upper_lip"]) * bell(upper - 0.36, 0.34) * lips
+    push = push + deep * (0.52 + 0.15 * p["lower_lip"]) * bell(lower + 0.52, 0.40) * lips
+    push = push - 0.25 * bell(upper, 0.2) * lips
+    push = push - 0.16 * bell(x, 0.24) * bell(upper - 1.1, 0.5)
+    push = push - 0.38 * bell(lower + 1.5, 0.5) * bell(x, 1.7)
+    chin = (0.5 + 0.35 * p["chin_depth"]) * bell(y - p["chin_y"], 0.85) * bell(x, 1.3 + 0.4 * p["chin_width"])
     return (push + chin) * front
 
 
-def _normals(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
+def mask_cover(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """How much (0..1) a mask covers the places (x, y, z): from the bridge of the nose to below the chin."""
+    ax = x.abs()
+    top = p["nose_y"] + 2.3 - 0.26 * ax - 0.02 * ax.square()
+    low = p["chin_y"] - 0.9 + 0.55 * (ax - 2.2).clamp(min=0.0)
+    side = step(1.6, 2.2, z) * step(6.9, 6.5, ax)
+    return p["wears_mask"] * side * step(-0.15, 0.15, top - y) * step(-0.15, 0.15, y - low)
+
+
+def _tent(p: Columns, x: Tensor, y: Tensor) -> Tensor:
+    """How far (b, n) a mask stands off the skull: over the nose, tapering to the chin and the cheeks."""
+    nose = (1.0 + 0.5 * p["nose_height"]) * bell(x, 1.7) * step(0.3, -2.0, y - p["nose_y"] - 2.0)
+    chin = (0.6 + 0.35 * p["chin_depth"]).clamp(min=0.3) * bell(x, 2.2)
+    down = step(0.0, 1.0, (y - p["nose_y"]) / (p["chin_y"] - p["nose_y"]))
+    bulge = 0.9 * bell(x, 2.4) * bell(y - 0.5 * (p["nose_y"] + p["chin_y"]), 2.4)
+    return 0.35 + nose * (1.0 - down) + chin * down + bulge
+
+
+def _openness(points: list[Tensor], normals: list[Tensor]) -> Tensor:
+    """How open (b, r, c) the skin is: less where the mean of places around lies above it, along the normal."""
+    total = torch.zeros_like(points[0])
+    for near in (2, 4):
+        above = torch.zeros_like(total)
+        for a, n in zip(points, normals, strict=True):
+            padded = torch.cat([a[:, :1].expand(-1, near, -1), a, a[:, -1:].expand(-1, near, -1)], 1)
+            mean = padded[:, : -2 * near] + padded[:, 2 * near :] + torch.roll(a, near, 2) + torch.roll(a, -near, 2)
+            above = above + n * (0.25 * mean - a)
+        total = total + above.clamp(min=-0.1) * (1.0 / near)
+    return (1.0 - 1.6 * total).clamp(0.25, 1.0)
+
+
+def normals_of(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
     """Outward normals, three (b, r, c), of a grid that closes around."""
     around = [torch.roll(a, -1, 2) - torch.roll(a, 1, 2) for a in (x, y, z)]
     down = [torch.cat([a[:, 1:], a[:, -1:]], 1) - torch.cat([a[:, :1], a[:, :-1]], 1) for a in (x, y, z)]
@@ -304,13 +390,13 @@ def _ear(q: Columns, device: torch.device) -> list[Tensor]:
     along, up, out = _ear_template(device)
     size = 1.0 + 0.15 * q["ear_size"]
     # Tangent half angle: the ear stands off the head by about 9 to 43 degrees.
-    t = 0.23 + 0.15 * q["ear_angle"]
+    t = (0.23 + 0.15 * q["ear_angle"]) * (1.0 - 0.9 * q["long_hair"])  # long hair lies over it
     off_cos, off_sin = (1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t)
     # ``along`` points backward and, with the angle, away from the head; the front edge is sunk into the cheek.
     back = 1.5 * size * (1.0 - along)
     y = -1.0 + 3.0 * size * up - 0.25 * along
     base = 6.7 * (1.0 + 0.05 * q["head_width"]) * (1.0 + 0.05 * q["cheek_width"])
-    x = base + back * off_sin + 0.9 * size * out * off_cos
+    x = base - 0.4 * q["long_hair"] + back * off_sin + 0.9 * size * out * off_cos
     return [x, y, 0.9 - back * off_cos + 0.9 * size * out * off_sin]
 
 
@@ -319,26 +405,32 @@ def build_head(p: Columns) -> Head:
     device = p["sex"].device
     b = len(p["sex"])
     q = {name: column[:, :, None] for name, column in p.items()}
-    ring = _ring(_COLUMNS, 0.55, device)
-    x, y, z = _skull(q, ring)
+    ring = ring_of(_COLUMNS, 0.7, device)
+    x, y, z = skull(q, ring)
     scalp = _scalp(q, ring, y)
     x, y, z = x.flatten(1), y.flatten(1), z.flatten(1)
     # The open jaw swings down before the features are pushed out, and takes the lower lip and the chin along.
     y = y - p["drop"] * step(0.3, -0.5, y - p["mouth_y"]) * step(-13.5, -11.0, y) * step(1.0, 6.0, z)
-    z = z + _face(p, x, y, z)
-    y = y + p["sway"] * x / (3.0 + x.abs()) * 1.5 * step(3.0, 7.0, z)
-    skin = [a.reshape(b, -1, _COLUMNS) for a in (x, y, z)]
+    face = _face(p, x, y, z)
+    sway = p["sway"] * x / (3.0 + x.abs()) * 1.5 * step(3.0, 7.0, z)
+    marks = _landmarks(p, *(a.reshape(b, -1, _COLUMNS) for a in (x, y + sway, z + face)))
+    masked = mask_cover(p, x, y, z) * (_tent(p, x, y) - face) if bool((p["wears_mask"] > 0.0).any()) else 0.0
+    z = z + face + masked
+    skin = [a.reshape(b, -1, _COLUMNS) for a in (x, y + sway, z)]
     (hair, buried), right = _hair(q, device), _ear(q, device)
     # Mirrored, and its spokes reversed so that the outside stays outside.
     left = [a.flip(2) for a in (-right[0], right[1], right[2])]
     grids = (skin, hair, left, right)
-    made = [_normals(*g) for g in grids]
+    made = [normals_of(*g) for g in grids]
+    hollow = _openness(skin, made[0])
     hair[0].masked_fill_(buried, torch.nan)  # nobody can see it, so the rasterizer need not look
     points = [torch.cat([g[k].reshape(b, -1) for g in grids], 1) for k in range(3)]
     normals = [torch.cat([n[k].reshape(b, -1) for n in made], 1) for k in range(3)]
     scalp = scalp.expand(b, -1, -1).reshape(b, -1)
-    bare = scalp.new_full((b, points[0].shape[1] - scalp.shape[1]), -99.0)
-    return Head(points, normals, torch.cat([scalp, bare], 1), _landmarks(p, *skin))
+    others = points[0].shape[1] - scalp.shape[1]
+    scalp = torch.cat([scalp, scalp.new_full((b, others), -99.0)], 1)
+    hollow = torch.cat([hollow.reshape(b, -1), hollow.new_ones(b, others)], 1)
+    return Head(points, normals, hollow, scalp, marks)
 
 
 def _landmarks(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
@@ -348,8 +440,13 @@ def _landmarks(p: Columns, x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
     zero = torch.zeros_like(half)
     at_x = torch.cat([-p["eye_x"], p["eye_x"], zero, -half, half], 1)
     at_y = torch.cat([-sway, sway, p["nose_y"], corner - sway, corner + sway], 1)
-    front = slice(_COLUMNS // 5, _COLUMNS - _COLUMNS // 5)
-    x, y, z = (a[:, 12:60, front].flatten(1)[:, None] for a in (x, y, z))
-    far = (x - at_x[:, :, None]).square() + (y - at_y[:, :, None]).square()
-    weight = (1.0 - far * (1.0 / 0.36)).clamp_(min=0.0).square_() + 1e-12
-    return [at_x, at_y, (weight * z).sum(2) / weight.sum(2)]
+    front = slice(3 * _COLUMNS // 10, _COLUMNS - 3 * _COLUMNS // 10)
+    heights = profile_rows()
+    depths = []
+    for marks, high, low in ((slice(0, 2), 1.2, -1.2), (slice(2, 3), -2.4, -6.2), (slice(3, 5), -4.4, -9.7)):
+        rows = slice(int((heights > high).sum()), int((heights > low).sum()))
+        near_x, near_y, near_z = (a[:, rows, front].flatten(1)[:, None] for a in (x, y, z))
+        far = (near_x - at_x[:, marks, None]).square() + (near_y - at_y[:, marks, None]).square()
+        weight = (1.0 - far * (1.0 / 0.36)).clamp_(min=0.0).square_() + 1e-12
+        depths.append((weight * near_z).sum(2) / weight.sum(2))
+    return [at_x, at_y, torch.cat(depths, 1)]

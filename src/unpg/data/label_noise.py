@@ -1,13 +1,24 @@
-"""Label noise planted on purpose, so that it is known which pairs a filter should leave out."""
+"""Label noise planted on purpose, so that it is known which pairs a filter should leave out, and which not."""
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unpg.errors import ConfigError, DataError
 
-__all__ = ["flip_labels"]
+__all__ = ["Truth", "flip_labels"]
 
 _STREAM = 0xF119  # keeps these draws apart from others of the same seed
+
+
+class Truth(NamedTuple):
+    """What the labels of a set should be, where they are wrong on purpose."""
+
+    labels: NDArray[np.int64]
+    """(n,) whom each image shows: equal entries are one person, and the entry of a right label is that label."""
+    twin_of: NDArray[np.int64]
+    """(n,) the true label of the person whose near-twin is shown, or -1: pairs of those two are hard, and no noise."""
 
 
 def flip_labels(labels: ArrayLike, share: float, seed: int) -> NDArray[np.int64]:
