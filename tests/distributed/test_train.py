@@ -11,9 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from processes import run_processes
 
+from unpg.cli.main import main
 from unpg.config import from_dict, write_yaml
+from unpg.data.synthetic import SyntheticFaces
+from unpg.evaluate import load_results
 from unpg.export import load_model
 from unpg.train import Stopped, TrainConfig, train
 
@@ -37,6 +41,13 @@ CONFIG = {
 
 def config(**more):
     return from_dict(TrainConfig, CONFIG | more)
+
+
+def write_folder(faces, folder):
+    for i in range(len(faces)):
+        place = folder / faces.identities[faces.labels[i]]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(faces.read(i)).save(place / f"{i:03d}.png")
 
 
 def losses(run):
@@ -137,3 +148,25 @@ def test_without_restarts_the_others_stop_with_a_message(tmp_path):
     assert started.returncode != 0
     assert time.monotonic() - began < 100
     assert "--resume" in text, text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_evaluation_in_two_processes_is_that_of_one(tmp_path):
+    """Each embeds a part; the same figures, printed and saved once."""
+    train(config(epochs=1), tmp_path / "run")
+    faces = SyntheticFaces(5, 3, seed=9, size=(32, 32))
+    write_folder(faces, tmp_path / "faces")
+    base = ["evaluate", str(tmp_path / "run"), "--benchmark", str(tmp_path / "faces"), "--cache", "none", "--out"]
+    assert main([*base, str(tmp_path / "one")]) == 0
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "unpg",
+        *base, str(tmp_path / "two"),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Wrote") == 1
+    one, two = (load_results(tmp_path / name)["results"] for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name in one:
+        assert two[name]["metrics"] == pytest.approx(one[name]["metrics"], abs=1e-6)

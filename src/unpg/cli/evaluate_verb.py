@@ -16,6 +16,7 @@ from rich.progress import Progress
 from unpg.cli.model_option import open_model, presets
 from unpg.cli.result_table import BEST_THRESHOLD, show_results
 from unpg.data import ImageSet
+from unpg.distributed import World
 from unpg.embed import FLIPS, Model, SharedEmbeddings, default_cache, weights_digest
 from unpg.embed.memory import keep_freed_memory
 from unpg.errors import ConfigError, DataError, did_you_mean
@@ -60,9 +61,16 @@ _Judged = PairResult | AllPairsResult | TemplateResult
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse, embed, judge, print and save."""
+    """Parse, embed, judge, print and save. Of several processes (torchrun) each embeds a part; the first one prints."""
     found = _parser().parse_args(list(arguments))
-    console = Console()
+    with World.joined(device=found.device) as world:
+        if not world.alone and torch.device(found.device) == torch.device("cuda"):
+            found.device = f"cuda:{world.local_rank}"
+        _run(found, world)
+
+
+def _run(found: argparse.Namespace, world: World) -> None:
+    console = Console(quiet=not world.first)
     if found.list or found.layout:
         _tell(found, console)
         return
@@ -87,7 +95,7 @@ def run(arguments: Sequence[str]) -> None:
     if rule is not None:
         source = next((b for b in benchmarks if b.name == rule.benchmark), None)
         source = source or _prepared(open_benchmark(rule.benchmark, found.data), found, None)
-    judge = _Judge(found, settings, rule, source, console)
+    judge = _Judge(found, settings, rule, source, console, world)
     # Baselines embed after the model, and each of them every set once.
     embeds: dict[str, EmbedFunction] = {name: judge.embedder(model)}
     for label in wanted:
@@ -98,7 +106,7 @@ def run(arguments: Sequence[str]) -> None:
         show_results({label: results[i] for label, results in rows.items()}, found.folds, console)
     for note in dict.fromkeys(judge.notes):
         console.print(note, highlight=False)
-    if found.out:
+    if found.out and world.first:
         for label, results in rows.items():
             folder = Path(found.out) if label == name else Path(found.out) / label
             flipped = label == name or label in MODEL_BASELINES
@@ -251,8 +259,10 @@ class _Judge:
         rule: ThresholdRule | None,
         source: Benchmark | None,
         console: Console,
+        world: World,
     ) -> None:
         self.found, self.settings, self.rule, self.source, self.console = found, settings, rule, source, console
+        self.world = world
         self.notes: list[str] = []
 
     def embedder(self, model: Model) -> EmbedFunction:
@@ -265,6 +275,7 @@ class _Judge:
             batch_size=found.batch_size,
             device=found.device,
             workers=found.workers,
+            world=self.world,
         )
 
         def embedded(images: ImageSet) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -12,6 +12,7 @@ from unpg.data.image_set import ImageSet
 from unpg.data.listed import ListedSet
 from unpg.data.pairs import PairImages
 from unpg.data.stretched import StretchedSet
+from unpg.distributed import ALONE, World, everyones
 from unpg.embed.digest import embedding_key
 from unpg.embed.embed import Flip, embed
 from unpg.embed.embeddings import Embeddings
@@ -33,6 +34,7 @@ class SharedEmbeddings:
         model: Network and preprocessing.
         cache: The folder of the files; None keeps embeddings in memory only.
         flip: See :func:`unpg.embed.embed`.
+        world: Processes that embed a part each; all ask for the same sets in the same order, and get the whole.
         options: Further ones of :func:`unpg.embed.embed`: ``batch_size``, ``device``, ``workers``.
 
     Attributes:
@@ -40,9 +42,15 @@ class SharedEmbeddings:
     """
 
     def __init__(
-        self, model: Model, cache: str | os.PathLike[str] | None = None, *, flip: Flip = "none", **options: Any
+        self,
+        model: Model,
+        cache: str | os.PathLike[str] | None = None,
+        *,
+        flip: Flip = "none",
+        world: World = ALONE,
+        **options: Any,
     ) -> None:
-        self.model, self.flip, self.options = model, flip, options
+        self.model, self.flip, self.world, self.options = model, flip, world, options
         self.cache = None if cache is None else Path(cache)
         self.embedded = 0
         self._sets: dict[str, Embeddings] = {}
@@ -58,11 +66,11 @@ class SharedEmbeddings:
         if key in self._sets:
             return self._sets[key]
         path = None if self.cache is None else self.cache / f"{key}.safetensors"
-        if path is not None and path.exists():
+        if path is not None and all(everyones(path.exists(), self.world)):
             found = Embeddings.load(path)
         else:
             found = self._assembled(images, progress)
-            if path is not None:
+            if path is not None and self.world.first:
                 found.save(path)
         self._sets[key] = found
         if _holds_files(images):
@@ -79,8 +87,13 @@ class SharedEmbeddings:
         vectors, norms = np.empty((len(names), dim), np.float32), np.empty(len(names), np.float32)
         info = {"kind": self.model.kind, "flip": self.flip, "precision": "fp32"}
         if len(missing):
-            new = embed(self.model, images, flip=self.flip, indices=missing, progress=progress, **self.options)
-            vectors[missing], norms[missing] = new.vectors, new.norms
+            first, last = self.world.part(len(missing))
+            # A process without a part embeds one image for nothing: all then know the shape of the rest.
+            own = missing[first:last] if last > first else missing[:1]
+            new = embed(self.model, images, flip=self.flip, indices=own, progress=progress, **self.options)
+            parts = [(new.vectors[: last - first], new.norms[: last - first])]
+            parts = [part for found in everyones(parts, self.world) for part in found]
+            vectors[missing], norms[missing] = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         for i, place in enumerate(known):
             if place is not None:
                 held = self._sets[place[0]]
