@@ -35,6 +35,7 @@ CASES = {
     },
     "full head": {"unpg": {}, "optim": {"kind": "adamw", "lr": 0.003}},
     "sampled head": {"unpg": {}, "head": {"kind": "sampled", "rate": 0.5}},
+    "last batch of 8": {"unpg": {}, "sampler": {"batch_size": 20, "drop_last": False}, "head": {"kind": "sharded"}},
     "two passes": {"unpg": {}, "accumulate": 2, "head": {"kind": "sharded"}},
     "one pass": {"accumulate": 2, "head": {"kind": "sharded"}},
     "triplet": {"loss": {"kind": "triplet"}, "sampler": {"kind": "pk", "batch_size": 10, "images_per_identity": 2}},
@@ -76,7 +77,9 @@ def compare(world, case):
             torch.testing.assert_close(value, expected, rtol=1e-7, atol=1e-7, msg=lambda m, n=name: f"{case}, {n}: {m}")
 
 
-@pytest.mark.parametrize(("size", "case"), [(2, "unpg"), (3, "memory"), (2, "adaface, clipped"), (3, "sampled head")])
+@pytest.mark.parametrize(
+    ("size", "case"), [(2, "unpg"), (3, "memory"), (2, "adaface, clipped"), (3, "sampled head"), (3, "last batch of 8")]
+)
 def test_steps_of_processes_are_those_of_one(size, case, tmp_path):
     run_processes(size, tmp_path, compare, case)
 

@@ -187,11 +187,14 @@ class SamplerConfig:
         kind: uniform (every image once an epoch) or pk (identities, and several images of each).
         batch_size: Images in a batch.
         images_per_identity: With pk; batch_size must be a multiple.
+        drop_last: With uniform: leave out the images of an epoch that do not fill a batch, others each time; false
+            makes a last, smaller batch of them, so that every image is seen exactly once an epoch.
     """
 
     kind: Literal["uniform", "pk"] = "uniform"
     batch_size: int = 256
     images_per_identity: int = 4
+    drop_last: bool = True
 
     def __post_init__(self) -> None:
         _require(self.batch_size >= 1, f"sampler.batch_size must be >= 1, got {self.batch_size}.")

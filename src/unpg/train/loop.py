@@ -206,7 +206,7 @@ class _Trainer:
                     done = self.stepper(batch, epoch, self.step)
                     self._count(done)
                 self.step += 1
-                window.add(config.sampler.batch_size, time.perf_counter() - started)
+                window.add(setup.batch_size(self.step - 1), time.perf_counter() - started)
                 at = self.step / setup.steps_per_epoch
                 if self.step % config.log_every == 0 or self.step == setup.steps:
                     self.images_per_second = window.rate()

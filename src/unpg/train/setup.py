@@ -51,6 +51,11 @@ class Setup:
         """Optimizer steps in an epoch."""
         return self.sampler.steps_per_epoch
 
+    def batch_size(self, step: int) -> int:
+        """Images in the whole batch of a step; fewer in the last one of an epoch, if that is not dropped."""
+        size, at = self.config.sampler.batch_size, step % self.steps_per_epoch
+        return size if self.config.sampler.kind == "pk" else min(size, len(self.images) - at * size)
+
     @property
     def steps(self) -> int:
         """Optimizer steps in the run."""
@@ -126,11 +131,15 @@ def prepare(config: TrainConfig, world: World = ALONE) -> Setup:
     loss.to(device)
     optimizer = build_optimizer(config.optim, [model.backbone, loss])
     if not world.alone:
-        micro = config.sampler.batch_size // config.accumulate
+        smallest = config.sampler.batch_size
+        if config.sampler.kind == "uniform" and not config.sampler.drop_last:
+            smallest = len(images) % smallest or smallest
+        micro = smallest // config.accumulate
         if micro < world.size:
             raise ConfigError(
-                f"sampler.batch_size {config.sampler.batch_size} in {config.accumulate} micro-batches leaves {micro} "
-                f"images for {world.size} processes: raise the batch size, or start fewer processes."
+                f"A batch of {smallest} images (sampler.batch_size {config.sampler.batch_size}) in {config.accumulate} "
+                f"micro-batches leaves {micro} images for {world.size} processes: raise the batch size, start fewer "
+                f"processes, or set sampler.drop_last: true."
             )
         sampler = RankSampler(sampler, world, config.accumulate)
     return Setup(config, device, images, sampler, model, loss, optimizer, benchmarks, world)
@@ -224,6 +233,6 @@ def _benchmark(name: str, held_out: ImageSet | None) -> Benchmark:
 def _sampler(config: TrainConfig, images: ImageSet) -> Sampler:
     size = config.sampler.batch_size
     if config.sampler.kind == "uniform":
-        return UniformSampler(len(images), size, config.seed)
+        return UniformSampler(len(images), size, config.seed, config.sampler.drop_last)
     k = config.sampler.images_per_identity
     return PKSampler(images.labels, size // k, k, config.seed)

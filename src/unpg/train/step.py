@@ -67,9 +67,6 @@ class Stepper:
             if self.world.alone
             else ShardedGradScaler(setup.device.type, enabled=half, process_group=self.world.group)
         )
-        self.places = micro_places(config.sampler.batch_size, self.world.size, config.accumulate)
-        by_rank = np.concatenate([of_ranks[rank] for rank in range(self.world.size) for of_ranks in self.places])
-        self.order = torch.from_numpy(np.argsort(by_rank)).to(setup.device)
         self.in_two_passes = config.accumulate > 1 and config.pairs == "whole" and _compares_the_batch(setup.loss)
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Stepped:
@@ -80,7 +77,7 @@ class Stepper:
             group["lr"] = rate
         setup.model.backbone.train()
         setup.optimizer.zero_grad(set_to_none=True)
-        micros = list(self._micro_batches(batch))
+        micros = list(self._micro_batches(batch, self.setup.batch_size(step)))
         passes = self._two_passes if self.in_two_passes else self._one_pass
         features, out = passes(micros, epoch, step)
         self.scaler.unscale_(setup.optimizer)
@@ -95,10 +92,10 @@ class Stepper:
         self.scaler.update()
         return Stepped(features.detach(), replace(out, per_anchor=out.per_anchor.detach()), grad_norm, updated)
 
-    def _micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, list[int]]]:
+    def _micro_batches(self, batch: Batch, whole: int) -> Iterator[tuple[Batch, list[int]]]:
         """Parts of this process's batch, each with the sizes that it has in all processes."""
         start = 0
-        for of_ranks in self.places:
+        for of_ranks in micro_places(whole, self.world.size, self.config.accumulate):
             stop = start + len(of_ranks[self.world.rank])
             yield Batch(*(column[start:stop] for column in batch)), [len(places) for places in of_ranks]
             start = stop
@@ -123,15 +120,21 @@ class Stepper:
             labels,
             world=self.world,
             counts=counts,
-            order=self.order if len(micros) > 1 else None,
+            order=self._order(sum(counts)) if len(micros) > 1 else None,
             step=step,
             sample_ids=ids,
         )
 
+    def _order(self, whole: int) -> Tensor:
+        """Where each row of the batch is, in what is gathered process by process."""
+        places = micro_places(whole, self.world.size, self.config.accumulate)
+        by_rank = np.concatenate([of_ranks[rank] for rank in range(self.world.size) for of_ranks in places])
+        return torch.from_numpy(np.argsort(by_rank)).to(self.setup.device)
+
     def _one_pass(self, micros: Sequence[tuple[Batch, list[int]]], epoch: int, step: int) -> tuple[Tensor, LossOutput]:
         total = torch.zeros((), device=self.setup.device)
         for i, (micro, counts) in enumerate(micros):
-            share = sum(counts) / self.config.sampler.batch_size
+            share = sum(counts) / self.setup.batch_size(step)
             with self._silent(i + 1 < len(micros)):
                 features = self._embed(micro, epoch, self.network)
                 out = self._loss(features, [(micro, counts)], step)
