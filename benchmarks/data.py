@@ -4,7 +4,8 @@
 
 ``decode`` copies 2,000 images of celeba288 into each form and takes turns in one process and one thread, batch by
 batch: bare ``simplejpeg.decode_jpeg`` of the same files, which lie in memory as bytes; for a folder the same with each
-file opened and read first, which nobody who decodes files can do without; the set's ``read``; the loader with ``workers=0``, up to the batch on the device. A ratio is the median over the batches of bare seconds by ours, of
+file opened and read first, which nobody who decodes files can do without; the set's ``read``; the loader with
+``workers=0``, up to the batch on the device. A ratio is the median over the batches of bare seconds by ours, of
 processor time (wall time beside it), so 1 is as fast as bare decoding. ``wait`` runs the first steps of
 ``recipes/arcface-split-a-cpu.yaml`` as ``unpg train`` does and times the loader apart.
 
