@@ -22,6 +22,10 @@ T = TypeVar("T")
 
 _MOST_NODES = 100_000
 """Values in a YAML file, aliases written out; a resolved run has some hundreds."""
+_DEEPEST = 50
+"""Levels of a YAML file, aliases written out; a resolved run has some six."""
+_MOST_BYTES = 1 << 20
+"""Of a YAML file; a resolved run has some thousands."""
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any], *, path: str = "") -> T:
@@ -152,22 +156,27 @@ class _Loader(yaml.SafeLoader):
 
     def get_single_node(self) -> yaml.Node | None:
         node: yaml.Node | None = super().get_single_node()
-        if node is not None and _spelled_out(node, {}) > _MOST_NODES:
-            raise yaml.YAMLError(f"its aliases stand for more than {_MOST_NODES:,} values")
+        if node is not None:
+            values, levels = _spelled_out(node, {})
+            if values > _MOST_NODES:
+                raise yaml.YAMLError(f"its aliases stand for more than {_MOST_NODES:,} values")
+            if levels > _DEEPEST:
+                raise yaml.YAMLError(f"it is nested too deeply, {levels} levels; {_DEEPEST} are allowed")
         return node
 
 
-def _spelled_out(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node is when each alias is written out."""
+def _spelled_out(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many values a node is when each alias is written out, and in how many levels."""
     if id(node) in known:
-        if not known[id(node)]:
+        if not known[id(node)][0]:
             raise yaml.YAMLError(f"line {node.start_mark.line + 1}: an alias stands for a value that holds it")
         return known[id(node)]
-    known[id(node)] = 0  # while it is being counted
+    known[id(node)] = 0, 0  # while it is being counted
     below = node.value if isinstance(node, yaml.SequenceNode) else []
     if isinstance(node, yaml.MappingNode):
         below = [part for pair in node.value for part in pair]
-    known[id(node)] = 1 + sum(_spelled_out(part, known) for part in below)
+    parts = [_spelled_out(part, known) for part in below]
+    known[id(node)] = 1 + sum(values for values, _ in parts), 1 + max((levels for _, levels in parts), default=0)
     return known[id(node)]
 
 
@@ -182,9 +191,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        ConfigError: The file is missing, is not YAML (line and column are named), or holds no mapping.
+        ConfigError: The file is missing, has more than 1 MiB, is not YAML (line and column are named), or holds no
+            mapping.
     """
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; settings have {_MOST_BYTES:,} at most.")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist.") from None

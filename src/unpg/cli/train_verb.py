@@ -3,11 +3,12 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 from rich.console import Console
 
-from unpg.config import from_dict
+from unpg.config import from_dict, read_yaml
 from unpg.distributed import World
 from unpg.train import TrainConfig, train
 from unpg.train.setup import device_of
@@ -17,6 +18,14 @@ __all__ = ["parse", "run"]
 _OURS = ("config", "out", "resume", "resume_from", "fine_tune_from")
 
 
+class _BoundedConfigFile(ActionConfigFile):
+    """A recipe may be a stranger's: it is read within the bounds of :func:`read_yaml` before jsonargparse has it."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        read_yaml(Path(values))
+        super().__call__(parser, cfg, values, option_string)
+
+
 def parse(arguments: Sequence[str]) -> tuple[TrainConfig, Path, bool, Path | None]:
     """The configuration, the run folder, whether to resume, and from which checkpoint if not from the newest."""
     parser = ArgumentParser(
@@ -24,7 +33,9 @@ def parse(arguments: Sequence[str]) -> tuple[TrainConfig, Path, bool, Path | Non
         description="Train a face embedding. Every setting can stand in the YAML file and be overridden here; groups "
         "that depend on a kind take their settings as --loss.kind arcface --loss.s 32.",
     )
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file of settings; several are merged in order")
+    parser.add_argument(
+        "--config", action=_BoundedConfigFile, help="YAML file of settings; several are merged in order"
+    )
     parser.add_argument("--out", type=str, default=None, help="run folder (default: runs/<name of the last --config>)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the run folder")
     parser.add_argument(

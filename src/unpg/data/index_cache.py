@@ -73,7 +73,7 @@ def load_index(kind: str, key: str, *, check: bool) -> Index | None:
             arrays[name] = np.asarray(array)
         return Index(arrays, about)
     # A cache is a convenience: whatever is wrong with it, it is built again.
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
 
 

@@ -83,6 +83,11 @@ def convert(
         _begin(partial, {"digest": image_set.digest(), **settings})
         with closing(kind(partial, job)) as writer:
             resumed = writer.done
+            if resumed > n:
+                raise DataError(
+                    f"{partial / JOURNAL} says that {resumed:,} images are written; the set has {n:,}. Remove "
+                    f"{partial}, then start again."
+                )
             order = kind.order(image_set.labels)[resumed:]
             if progress:
                 progress(resumed, n)
@@ -110,7 +115,7 @@ def _begin(partial: Path, job: dict[str, object]) -> None:
     if note.exists():
         try:
             known = json.loads(note.read_text(encoding="utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             known = None
         if known != job:
             raise DataError(f"{partial} holds the beginning of another conversion. Remove it, then start again.")
