@@ -16,7 +16,7 @@ import yaml
 
 from unpg.errors import ConfigError, UnpgError, did_you_mean, shown
 
-__all__ = ["from_dict", "from_yaml", "parse_yaml", "read_yaml", "to_dict", "write_yaml"]
+__all__ = ["from_dict", "from_yaml", "load_yaml", "parse_yaml", "read_yaml", "to_dict", "write_yaml"]
 
 T = TypeVar("T")
 
@@ -209,19 +209,28 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """The mapping that ``text`` says; ``where`` names it in messages.
 
     Raises:
-        ConfigError: It is not YAML (line and column are named), is nested too deeply, has aliases that make it far
-            larger than it is, or holds no mapping.
+        ConfigError: As :func:`load_yaml`, or it holds no mapping.
+    """
+    found = load_yaml(text, where)
+    if not isinstance(found, dict):
+        raise ConfigError(f"{where} must hold settings as `name: value`, got {type(found).__name__}.")
+    return found
+
+
+def load_yaml(text: str, where: str) -> Any:
+    """The plain value that ``text`` says; ``where`` names it in messages.
+
+    Raises:
+        ConfigError: It is not YAML (line and column are named), is nested too deeply, has a tag of no plain value, or
+            aliases that make it far larger than it is.
     """
     try:
-        found = yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)
     except RecursionError:
         raise ConfigError(f"{where} cannot be read as YAML: it is nested too deeply.") from None
     # A tag or form that promises a number or date and holds another thing raises nearly anything.
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise ConfigError(f"{where} cannot be read as YAML: {str(error)[:1000] or type(error).__name__}") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{where} must hold settings as `name: value`, got {type(found).__name__}.")
-    return found
 
 
 def from_yaml(kind: type[T], path: Path) -> T:
