@@ -44,7 +44,7 @@ class LmdbForm:
         file = folder / "data.mdb"
         try:
             if file.exists():
-                check_lmdb_pages(file)  # lmdb believes all that a file says
+                check_lmdb_pages(file, writing=True)  # lmdb believes all that a file says
                 with self._opened() as database:
                     require_pages(database, file)
                     self.done, self._ended = self._verified(database)
@@ -118,6 +118,11 @@ class LmdbForm:
                     written = True
                 except self._lmdb.MapFullError:
                     size = 2 * database.info()["map_size"]
+                except self._lmdb.Error as error:
+                    raise DataError(
+                        f"{self._folder / 'data.mdb'} cannot be written on: {error}. Remove {self._folder}, then start "
+                        "again."
+                    ) from error
         for key, value in self._waiting:
             _update(self._sha, key, value)
         self._waiting = []
