@@ -16,12 +16,16 @@ import yaml
 
 from unpg.errors import ConfigError, UnpgError, did_you_mean, shown
 
-__all__ = ["from_dict", "from_yaml", "parse_yaml", "read_yaml", "to_dict", "write_yaml"]
+__all__ = ["from_dict", "from_yaml", "load_yaml", "parse_yaml", "read_yaml", "to_dict", "write_yaml"]
 
 T = TypeVar("T")
 
 _MOST_NODES = 100_000
 """Values in a YAML file, aliases written out; a resolved run has some hundreds."""
+_DEEPEST = 50
+"""Levels of a YAML file, aliases written out; a resolved run has some six."""
+_MOST_BYTES = 1 << 20
+"""Of a YAML file; a resolved run has some thousands."""
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any], *, path: str = "") -> T:
@@ -152,22 +156,27 @@ class _Loader(yaml.SafeLoader):
 
     def get_single_node(self) -> yaml.Node | None:
         node: yaml.Node | None = super().get_single_node()
-        if node is not None and _spelled_out(node, {}) > _MOST_NODES:
-            raise yaml.YAMLError(f"its aliases stand for more than {_MOST_NODES:,} values")
+        if node is not None:
+            values, levels = _spelled_out(node, {})
+            if values > _MOST_NODES:
+                raise yaml.YAMLError(f"its aliases stand for more than {_MOST_NODES:,} values")
+            if levels > _DEEPEST:
+                raise yaml.YAMLError(f"it is nested too deeply, {levels} levels; {_DEEPEST} are allowed")
         return node
 
 
-def _spelled_out(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node is when each alias is written out."""
+def _spelled_out(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many values a node is when each alias is written out, and in how many levels."""
     if id(node) in known:
-        if not known[id(node)]:
+        if not known[id(node)][0]:
             raise yaml.YAMLError(f"line {node.start_mark.line + 1}: an alias stands for a value that holds it")
         return known[id(node)]
-    known[id(node)] = 0  # while it is being counted
+    known[id(node)] = 0, 0  # while it is being counted
     below = node.value if isinstance(node, yaml.SequenceNode) else []
     if isinstance(node, yaml.MappingNode):
         below = [part for pair in node.value for part in pair]
-    known[id(node)] = 1 + sum(_spelled_out(part, known) for part in below)
+    parts = [_spelled_out(part, known) for part in below]
+    known[id(node)] = 1 + sum(values for values, _ in parts), 1 + max((levels for _, levels in parts), default=0)
     return known[id(node)]
 
 
@@ -182,9 +191,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        ConfigError: The file is missing, is not YAML (line and column are named), or holds no mapping.
+        ConfigError: The file is missing, has more than 1 MiB, is not YAML (line and column are named), or holds no
+            mapping.
     """
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; settings have {_MOST_BYTES:,} at most.")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist.") from None
@@ -197,19 +209,28 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """The mapping that ``text`` says; ``where`` names it in messages.
 
     Raises:
-        ConfigError: It is not YAML (line and column are named), is nested too deeply, has aliases that make it far
-            larger than it is, or holds no mapping.
+        ConfigError: As :func:`load_yaml`, or it holds no mapping.
+    """
+    found = load_yaml(text, where)
+    if not isinstance(found, dict):
+        raise ConfigError(f"{where} must hold settings as `name: value`, got {type(found).__name__}.")
+    return found
+
+
+def load_yaml(text: str, where: str) -> Any:
+    """The plain value that ``text`` says; ``where`` names it in messages.
+
+    Raises:
+        ConfigError: It is not YAML (line and column are named), is nested too deeply, has a tag of no plain value, or
+            aliases that make it far larger than it is.
     """
     try:
-        found = yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)
     except RecursionError:
         raise ConfigError(f"{where} cannot be read as YAML: it is nested too deeply.") from None
     # A tag or form that promises a number or date and holds another thing raises nearly anything.
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise ConfigError(f"{where} cannot be read as YAML: {str(error)[:1000] or type(error).__name__}") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{where} must hold settings as `name: value`, got {type(found).__name__}.")
-    return found
 
 
 def from_yaml(kind: type[T], path: Path) -> T:

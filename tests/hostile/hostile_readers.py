@@ -2,10 +2,12 @@
 
 import io
 import json
+import os
 import pickle
 import shutil
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,25 +15,30 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from hostile_mutations import TEXTS, repair_png, repair_tar
+from hostile_mutations import TEXTS, repair_journal, repair_png, repair_tar
 from PIL import Image
 
 from unpg.audit.known import read_known
 from unpg.config import from_yaml, to_dict
-from unpg.data import bins, exclude, folder, ijb, kface, listed, mat5, megaface, pairs, rfw, tinyface
-from unpg.data.decode import decode
-from unpg.data.index_cache import cache_folder
+from unpg.data import bins, blufr, exclude, folder, ijb, kface, listed, mat5, megaface, names_file, pairs, rfw, tinyface
+from unpg.data.convert import FORMS, convert
+from unpg.data.convert.naming import image_ending
+from unpg.data.decode import decode, decode_sized, file_content
+from unpg.data.index_cache import cache_folder, load_index
 from unpg.data.lmdb_set import LmdbSet, _open
 from unpg.data.open_source import open_source
 from unpg.data.parquet import ParquetSet
 from unpg.data.record_set import RecordSet
 from unpg.data.recordio import RecordFile, RecordWriter, pack
+from unpg.data.stretched import StretchedSet
 from unpg.data.tar_set import TarSet
 from unpg.embed.embeddings import Embeddings
 from unpg.embed.model import Model
-from unpg.errors import UnpgError
+from unpg.errors import DataError, UnpgError
 from unpg.evaluate.diagnosis import load_diagnosis
 from unpg.evaluate.judge import judge_pairs
+from unpg.evaluate.named import open_benchmark
+from unpg.evaluate.named_searches import judge_megaface_features
 from unpg.evaluate.results import Result, load_results, save_results
 from unpg.export.foreign import read_state_dict
 from unpg.export.importers import import_weights
@@ -62,6 +69,8 @@ class Reader:
     tokens: Sequence[bytes] = ()
     repair: Callable[[bytes], bytes] | None = None
     count: int = 2500
+    mends: bool = False
+    """True where a damaged file need not be refused, since it is written again from what is sound."""
     whole: bool = True
     """False where even the file to begin from is refused, since a whole one takes megabytes."""
 
@@ -92,6 +101,7 @@ def record_file(folder: Path) -> None:
         out.write(6, pack([3.0, 5.0], b"", id=6))
     lines = (f"{i}\t{(i - 1) // 2}\tn{(i - 1) // 2}/{i}.png\n" for i in range(1, 5))
     (folder / "a.lst").write_text("".join(lines))
+    (folder / "a.identities.json").write_bytes(names_file.names_bytes(["Zoë", "\udcff/b"]))
 
 
 def records_without_index(folder: Path) -> None:
@@ -187,6 +197,86 @@ def megaface_files(folder: Path) -> None:
     megaface.write_feature_list(folder / "list.json", ["A/0.png", "A/1.png"], ["A", "A"])
     (folder / "facescrub.txt").write_text("# noise\nA_1.png\nB_2.png\n")
     (folder / "megaface.txt").write_text("1\t107/a/1.jpg\n107/b/2.jpg\n")
+
+
+def names_files(place: Path) -> None:
+    for who in ("a", "b%2Fc"):
+        image_file(place / "people" / who / "1.png", len(who))
+    (place / "people" / names_file.NAMES_FILE).write_bytes(names_file.folder_names_bytes({"b%2Fc": "b/c"}))
+    (place / "list.json").write_bytes(names_file.names_bytes(["a", "b/c", "Zoë"]))
+
+
+def calfw_list(folder: Path) -> None:
+    pairs_of_images(folder)
+    lines = ("A_0001.png 1", "A_0002.png 1", "B_0001.png 2", "B_0002.png 2", "A_0001.png 0", "B_0001.png 0")
+    (folder / "list.txt").write_text("\n".join(lines))
+    for file in (folder / "images").rglob("*.png"):
+        file.rename(folder / "images" / file.name)
+
+
+def blufr_file(folder: Path) -> None:
+    def cell(name: str, inside: Sequence[bytes]) -> bytes:
+        return mat_matrix(1, (len(inside), 1), name, b"".join(inside))
+
+    def numbers(*values: int) -> bytes:
+        return mat_matrix(6, (len(values), 1), "", mat_element(9, np.array(values, "<f8").tobytes()))
+
+    texts = [mat_matrix(4, (1, len(n)), "", mat_element(16, n.encode())) for n in BLUFR_NAMES]
+    variables = [cell("imageList", texts), cell("testIndex", [numbers(1, 2, 3, 4), numbers(2, 3, 4)])]
+    variables += [cell("galIndex", [numbers(1), numbers(3)]), cell("probIndex", [numbers(2, 3), numbers(2, 4)])]
+    (folder / "blufr.mat").write_bytes(b"MATLAB 5.0".ljust(124) + b"\x00\x01IM" + b"".join(variables))
+
+
+BLUFR_NAMES = ("A_0001.png", "A_0002.png", "B_0001.png", "B_0002.png")
+
+
+def data_root(place: Path) -> None:
+    """What named benchmarks read below a data root; lists and images of the sets that search."""
+    for who in ("A", "B", "C"):
+        for i in (1, 2):
+            image_file(place / f"lfw/images/{who}/{who}_{i:04d}.png", ord(who) + i)
+    blufr_file(place / "lfw")
+    (place / "lfw/blufr.mat").rename(place / "lfw/blufr_lfw_config.mat")
+    mega = place / "megaface"
+    sought, others = ["A/A_1.png", "A/A_2.png", "B/B_1.png", "B/B_2.png"], ["107/a/1.jpg", "107/b/2.jpg"]
+    for part, paths in (("facescrub", sought), ("megaface", others)):
+        for i, path in enumerate(paths):
+            image_file(mega / f"{part}_images/{path}", i)
+            megaface.write_feature(mega / f"{part}/{path}_x.bin", np.arange(4) + i)
+    lists = mega / "templatelists"
+    megaface.write_feature_list(lists / "facescrub_features_list.json", sought, ["A", "A", "B", "B"])
+    megaface.write_feature_list(lists / "megaface_features_list.json_1000000_1", others)
+    (mega / "facescrub_noises.txt").write_text("C_9.png\n")
+    (mega / "megaface_noises.txt").write_text("107/b/2.jpg\n")
+
+
+def cached_index(place: Path) -> None:
+    """A set of records, and its index under a name that can be damaged."""
+    record_file(place)
+    with cache_in(place):
+        RecordSet(place / "a.rec")
+        (made,) = cache_folder("recordio").iterdir()
+        made.rename(place / "index")
+
+
+def stopped(form: str) -> Callable[[Path], None]:
+    """What a conversion leaves that was stopped after some marks, beside the set and what it should have become."""
+
+    def make(place: Path) -> None:
+        for i in range(6):
+            image_file(place / "faces" / "ab"[i % 2] / f"{i}.png", i)
+
+        def stop(done: int, total: int) -> None:
+            if done == 5:
+                raise InterruptedError
+
+        with cache_in(place):
+            convert(folder.FolderSet(place / "faces"), place / "whole", form, every=2, shard_images=2)
+            with suppress(DataError):
+                convert(folder.FolderSet(place / "faces"), place / "out", form, every=2, shard_images=2, progress=stop)
+        (place / "out.partial").rename(place / "left")
+
+    return make
 
 
 def mat_element(kind: int, data: bytes) -> bytes:
@@ -336,6 +426,21 @@ def known_list(folder: Path) -> None:
     (folder / "known.tsv").write_text("a\tb\thow\n# seen\nann\tbob\tname twin\ncid\tdan\n")
 
 
+@contextmanager
+def cache_in(place: Path) -> Iterator[None]:
+    """Indices are kept below ``place`` meanwhile."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(place / "cache")
+    try:
+        yield
+    finally:
+        shutil.rmtree(place / "cache", ignore_errors=True)
+        if before is None:
+            del os.environ["XDG_CACHE_HOME"]
+        else:
+            os.environ["XDG_CACHE_HOME"] = before
+
+
 # --- what is read ----------------------------------------------------------------------------------------------------
 
 
@@ -382,6 +487,81 @@ def read_records(place: Path) -> None:
         look(RecordSet(place / "a.rec"))
     finally:
         shutil.rmtree(cache_folder(), ignore_errors=True)
+
+
+def read_names(place: Path) -> None:
+    each(
+        lambda: names_file.read_names(place / "list.json"),
+        lambda: names_file.parse_names((place / "list.json").read_bytes(), str(place / "list.json")),
+        lambda: names_file.read_folder_names(place / "people" / names_file.NAMES_FILE),
+        lambda: look(folder.FolderSet(place / "people")),
+    )
+
+
+def read_cached_index(place: Path) -> None:
+    """A damaged index is made again, and what comes of it is as ever."""
+    with cache_in(place):
+        RecordSet(place / "a.rec")
+        (kept,) = cache_folder("recordio").iterdir()
+        shutil.rmtree(kept)
+        shutil.copytree(place / "index", kept)
+        sound = load_index("recordio", kept.name, check=True) is not None
+        load_index("recordio", kept.name, check=False)
+        found = RecordSet(place / "a.rec")
+        look(found)
+        assert (found.identities, found.labels.tolist()) == (["Zoë", "\udcff/b"], [0, 0, 1, 1])
+        assert load_index("recordio", kept.name, check=True) is not None
+    if not sound:
+        with suppress_ours():
+            raise DataError(f"{place}: the index was refused, and made again.")
+
+
+def read_stopped(place: Path, form: str, *, forged: bool) -> None:
+    """The conversion goes on. Unless somebody has made the checksums fit, it ends as ever, or is refused."""
+    for name in ("out.partial", "out"):
+        shutil.rmtree(place / name, ignore_errors=True)
+    shutil.copytree(place / "left", place / "out.partial")
+    outside = place / "outside"
+    outside.write_bytes(b"")
+    with cache_in(place):
+        try:
+            convert(folder.FolderSet(place / "faces"), place / "out", form, every=2, shard_images=2)
+        finally:
+            assert outside.read_bytes() == b""
+    if form == "lmdb":  # what stands between the records may be anything
+        with cache_in(place):
+            found = LmdbSet(place / "out")
+            if not forged:
+                assert [found.content(i) for i in range(6)] == [picture(i) for i in (0, 2, 4, 1, 3, 5)]
+                assert found.labels.tolist() == [0, 0, 0, 1, 1, 1]
+        close_databases()
+    elif not forged:
+        assert tree(place / "out") == tree(place / "whole")
+
+
+def tree(place: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(place)): p.read_bytes() for p in place.rglob("*") if p.is_file()}
+
+
+def read_data_root(place: Path) -> None:
+    mega = place / "megaface"
+    each(
+        *(lambda n=n: look(open_benchmark(n, place).images) for n in ("megaface", "megaface-refined", "blufr")),
+        *(
+            lambda n=n: judge_megaface_features(n, mega / "facescrub", mega / "megaface", "_x.bin", place)
+            for n in ("megaface", "megaface-refined")
+        ),
+    )
+
+
+def read_stretched(place: Path) -> None:
+    found = StretchedSet(str(place / "list"), place, ["a.png", "b.jpg"], ["a", "b"], (16, 16))
+    look(found)
+
+
+def stretched_files(place: Path) -> None:
+    image_file(place / "a.png", 1)
+    image_file(place / "b.jpg", 2, "JPEG")
 
 
 def read_bins(place: Path) -> None:
@@ -441,9 +621,13 @@ def read_lmdb(place: Path) -> None:
     try:
         look(LmdbSet(place / "db"))
     finally:
-        for _, opened in _open.values():
-            opened.close()
-        _open.clear()
+        close_databases()
+
+
+def close_databases() -> None:
+    for *_, opened in _open.values():
+        opened.close()
+    _open.clear()
 
 
 def read_weights(place: Path, name: str) -> None:
@@ -616,6 +800,20 @@ _TAR = (
 
 # --- the table -------------------------------------------------------------------------------------------------------
 
+_JSON = (
+    *TEXTS,
+    b"[" * 5000,
+    b'{"a":' * 5000,
+    b"NaN",
+    b"null",
+    b"9" * 5000,
+    b"[]",
+    b"{}",
+    b'""',
+    b"true",
+    b"-1",
+    b"1.5",
+)
 _REC = ("RecordSet", "RecordFile", "read_index", "unpack")
 
 
@@ -624,10 +822,15 @@ def _image(form: str, count: int, repair: Callable[[bytes], bytes] | None = None
         f"image-{form.lower()}",
         lambda place: image_file(place / "a.img", 7, form),
         lambda place: each(
-            lambda: decode(place / "a.img"), lambda: decode((place / "a.img").read_bytes(), name=str(place / "a.img"))
+            lambda: decode(place / "a.img"),
+            lambda: decode((place / "a.img").read_bytes(), name=str(place / "a.img")),
+            lambda: decode_sized(
+                file_content(place / "a.img", str(place / "a.img")), (8, 8), lambda: str(place / "a.img"), "the first"
+            ),
+            lambda: image_ending((place / "a.img").read_bytes()),
         ),
         ["a.img"],
-        ["decode"],
+        ["decode", "decode_sized", "file_content", "image_ending"],
         tokens=(
             b"\xff\xd8\xff",
             b"\xff\xc0",
@@ -647,8 +850,68 @@ def _image(form: str, count: int, repair: Callable[[bytes], bytes] | None = None
 
 
 READERS = (
-    Reader("rec", record_file, read_records, ["a.rec", "a.rec", "a.idx", "a.lst"], _REC, count=6000),
+    Reader(
+        "rec",
+        record_file,
+        read_records,
+        ["a.rec", "a.rec", "a.idx", "a.lst", "a.identities.json"],
+        (*_REC, "read_names"),
+        count=6000,
+    ),
     Reader("rec-scan", records_without_index, read_records, ["a.rec"], _REC, count=3000),
+    Reader(
+        "names",
+        names_files,
+        read_names,
+        [f"people/{names_file.NAMES_FILE}", "list.json"],
+        ["parse_names", "read_names", "read_folder_names"],
+        _JSON,
+        count=2000,
+    ),
+    Reader(
+        "index cache",
+        cached_index,
+        read_cached_index,
+        ["index/meta.json", "index/rows.npy"],
+        ["load_index"],
+        (*_JSON, b"../", b'"<i8"', b'"|O"', b"\x93NUMPY", b"'shape': (99999999999,)", b"'descr': '|O'"),
+        count=2000,
+    ),
+    *(
+        Reader(
+            f"convert {form}{' forged' if forged else ''}",
+            stopped(form),
+            partial(read_stopped, form=form, forged=forged),
+            [
+                f"left/{file}"
+                for file in ("job.json", "journal.jsonl", "journal.jsonl", data)[forged : 3 + (not forged)]
+            ],
+            ["convert", "Journal", FORMS[form].__name__],
+            (*_JSON, b'"../../outside"', b'"../outside"', b'"."', b'"job.json"'),
+            repair_journal if forged else None,
+            count=500,
+            mends=forged,
+        )
+        for form, data in (
+            ("recordio", "train.rec"),
+            ("webdataset", "train-000001.tar"),
+            ("parquet", "part-00001.parquet"),
+            ("lmdb", "data.mdb"),
+        )
+        for forged in (False, True)
+    ),
+    *(
+        Reader(
+            f"convert {form}",
+            stopped(form),
+            partial(read_stopped, form=form, forged=False),
+            ["left/job.json", f"left/{data}"],
+            ["convert", FORMS[form].__name__],
+            _JSON,
+            count=500,
+        )
+        for form, data in (("folder", "a/2.png"), ("csv", "images/a/2.png"))
+    ),
     Reader(
         "bin",
         lambda place: bins.write_bin(place / "a.bin", [picture(i) for i in range(4)], [True, False]),
@@ -673,7 +936,15 @@ READERS = (
     _image("BMP", 3000),
     _image("TIFF", 3000),
     _image("PPM", 2000),
-    Reader("recipe", recipe, read_recipe, ["a.yaml"], ["read_yaml", "from_yaml", "parse_yaml"], YAML, count=3000),
+    Reader(
+        "recipe",
+        recipe,
+        read_recipe,
+        ["a.yaml"],
+        ["read_yaml", "from_yaml", "parse_yaml", "load_yaml"],
+        YAML,
+        count=3000,
+    ),
     Reader(
         "lfw",
         lfw_list,
@@ -693,6 +964,40 @@ READERS = (
             "protocol/Split/FP/02/diff.txt",
         ],
         ["cfp_pairs"],
+    ),
+    Reader(
+        "calfw",
+        calfw_list,
+        lambda place: look_pairs(pairs.flat_pairs(place / "list.txt", place / "images", name="calfw")),
+        ["list.txt"],
+        ["flat_pairs", "read_lines"],
+        count=2000,
+    ),
+    Reader(
+        "blufr",
+        blufr_file,
+        lambda place: blufr.read_blufr(place / "blufr.mat", BLUFR_NAMES),
+        ["blufr.mat"],
+        ["read_blufr"],
+        count=3000,
+    ),
+    Reader("stretched", stretched_files, read_stretched, ["a.png", "b.jpg"], ["StretchedSet"], count=1000),
+    Reader(
+        "data root",
+        data_root,
+        read_data_root,
+        [
+            "megaface/templatelists/facescrub_features_list.json",
+            "megaface/templatelists/megaface_features_list.json_1000000_1",
+            "megaface/facescrub_noises.txt",
+            "megaface/megaface_noises.txt",
+            "megaface/facescrub/A/A_1.png_x.bin",
+            "megaface/megaface/107/a/1.jpg_x.bin",
+            "lfw/blufr_lfw_config.mat",
+        ],
+        ["open_benchmark", "judge_megaface_features"],
+        _JSON,
+        count=1500,
     ),
     Reader(
         "csv-pairs",
@@ -850,7 +1155,7 @@ READERS = (
         run_folder,
         read_checkpoint,
         [f"checkpoints/step-00000001/{name}" for name in ("manifest.json", "values.json", "identities.json")],
-        ["load_checkpoint"],
+        ["load_checkpoint", "latest_checkpoint", "checkpoint_fault"],
         (*TEXTS, b"[" * 5000, b'{"a":' * 5000, b"NaN", b"null", b"9" * 5000),
     ),
     Reader(
@@ -875,7 +1180,7 @@ READERS = (
             "diagnosis.json",
             "scores/toy.npz",
         ],
-        ["load_run", "load_results", "load_diagnosis"],
+        ["load_run", "load_results", "load_diagnosis", "read_json_object", "parse_json"],
         (*YAML, *TEXTS, b"[" * 5000, b'{"a":' * 5000, b"NaN", b"null", b"9" * 5000),
         count=4000,
     ),

@@ -71,7 +71,7 @@ def test_a_hundred_thousand_damaged_files(child, name):
     assert not reply["found"], reply["found"][:5]
     assert reply["inputs"] == count
     # A loop that damages nothing, or that no file survives, tests nothing.
-    assert reply["refused"] > 0
+    assert reply["refused"] > 0 or TABLE[name].mends
     assert reply["refused"] < count or not TABLE[name].whole
 
 

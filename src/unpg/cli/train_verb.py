@@ -3,28 +3,49 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loader
 from rich.console import Console
 
-from unpg.config import from_dict
+from unpg.config import from_dict, load_yaml, read_yaml
 from unpg.distributed import World
+from unpg.errors import ConfigError, shown
 from unpg.train import TrainConfig, train
 from unpg.train.setup import device_of
 
 __all__ = ["parse", "run"]
 
+_BOUNDED = "bounded_yaml"
 _OURS = ("config", "out", "resume", "resume_from", "fine_tune_from")
+
+
+class _BoundedConfigFile(ActionConfigFile):
+    """Reads a recipe within the bounds of :func:`read_yaml`, whose errors name it, before jsonargparse has it."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        read_yaml(Path(values))
+        super().__call__(parser, cfg, values, option_string)
+
+
+def _bounded(text: str) -> Any:
+    """What jsonargparse makes of a text, or of a file that a recipe names in place of a group of settings."""
+    load_yaml(text, shown(text, 60))
+    return get_loader("yaml")(text)
 
 
 def parse(arguments: Sequence[str]) -> tuple[TrainConfig, Path, bool, Path | None]:
     """The configuration, the run folder, whether to resume, and from which checkpoint if not from the newest."""
+    set_loader(_BOUNDED, _bounded, exceptions=(ConfigError,))
     parser = ArgumentParser(
+        parser_mode=_BOUNDED,
         prog="unpg train",
         description="Train a face embedding. Every setting can stand in the YAML file and be overridden here; groups "
         "that depend on a kind take their settings as --loss.kind arcface --loss.s 32.",
     )
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file of settings; several are merged in order")
+    parser.add_argument(
+        "--config", action=_BoundedConfigFile, help="YAML file of settings; several are merged in order"
+    )
     parser.add_argument("--out", type=str, default=None, help="run folder (default: runs/<name of the last --config>)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the run folder")
     parser.add_argument(

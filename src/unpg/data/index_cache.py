@@ -72,8 +72,9 @@ def load_index(kind: str, key: str, *, check: bool) -> Index | None:
                 return None
             arrays[name] = np.asarray(array)
         return Index(arrays, about)
-    # A cache is a convenience: whatever is wrong with it, it is built again.
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
+    # A cache is a convenience: whatever is wrong with it, it is built again. numpy raises nearly anything on a broken
+    # head, the errors of Python's own parser too.
+    except Exception:
         return None
 
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
-from unpg.errors import DataError
+from unpg.errors import DataError, shown
+from unpg.json_file import parse_json
 
 __all__ = [
     "NAMES_FILE",
@@ -24,6 +25,7 @@ __all__ = [
 NAMES_FILE = "identities.json"
 
 _MOST = 1 << 32  # bytes of a names file
+_DIGITS = 19  # of an int64
 
 
 def names_bytes(names: Sequence[str]) -> bytes:
@@ -41,15 +43,14 @@ def parse_names(data: bytes, source: str) -> list[str]:
     Raises:
         DataError: It is no list of names, or has one twice or an empty one.
     """
-    try:
-        names = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{source}: expected a JSON list of names, got {data[:60]!r} ({error}).") from error
+    names = parse_json(data, source, "It should be a list of names. Correct or remove it.")
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise DataError(f"{source}: expected a JSON list of names, none of them empty, got {str(names)[:80]}.")
-    if len(set(names)) != len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise DataError(f"{source}: the name {twice!r} is given twice. Correct or remove the file.")
+        raise DataError(f"{source}: expected a JSON list of names, none of them empty, got {shown(names)}.")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DataError(f"{source}: the name {name!r:.100} is given twice. Correct or remove the file.")
+        seen.add(name)
     return names
 
 
@@ -74,12 +75,9 @@ def read_folder_names(file: str | PathLike[str]) -> dict[str, str]:
     data = _content(file)
     if data is None:
         return {}
-    try:
-        names = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: expected a JSON object from folder to name, got {data[:60]!r} ({error}).") from error
+    names = parse_json(data, str(file), "It should be an object from folder to name. Correct or remove it.")
     if not isinstance(names, dict) or not all(isinstance(name, str) and name for name in names.values()):
-        raise DataError(f"{file}: expected a JSON object from folder to name, none empty, got {str(names)[:80]}.")
+        raise DataError(f"{file}: expected a JSON object from folder to name, none empty, got {shown(names)}.")
     return names
 
 
@@ -102,9 +100,10 @@ def names_for(numbers: Sequence[str], names: Sequence[str], source: str) -> list
         DataError: A number that ``names`` has not got.
     """
     for number in numbers:
-        if not (number.isascii() and number.isdigit() and int(number) < len(names)):
+        # Python refuses to read numbers of thousands of digits.
+        if not (number.isascii() and number.isdigit() and len(number) <= _DIGITS and int(number) < len(names)):
             raise DataError(
-                f"{source} names the labels 0 to {len(names) - 1}, but the set has the label {number!r}. The file is "
-                "of another set; correct or remove it."
+                f"{source} names the labels 0 to {len(names) - 1}, but the set has the label {number!r:.100}. The "
+                "file is of another set; correct or remove it."
             )
     return [names[int(number)] for number in numbers]

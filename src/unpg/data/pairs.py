@@ -6,6 +6,7 @@ Axes: f files, n pairs.
 import csv
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 FOLDS = 10
+
+_FOLD = re.compile("0|[1-9][0-9]{0,3}")
 
 AnyPath = str | PathLike[str]
 
@@ -226,7 +229,7 @@ def flat_pairs(file: AnyPath, images_root: AnyPath, *, name: str) -> PairList:
     rows = [(number, line.split()) for number, line in enumerate(read_lines(file), start=1) if line.strip()]
     for number, cells in rows:
         person = cells[0].rpartition("_")[0]
-        if len(cells) != 2 or not cells[1].isdecimal() or not person or "/" in cells[0] or "\\" in cells[0]:
+        if len(cells) != 2 or not _FOLD.fullmatch(cells[1]) or not person or "/" in cells[0] or "\\" in cells[0]:
             raise DataError(f"{file}, line {number}: expected '<person>_<number>.<ending> <0 or fold>', got {cells!r}.")
     if len(rows) % 2:
         raise DataError(f"{file} has {len(rows)} lines; a pair is two. Fetch it again.")

@@ -23,7 +23,7 @@ def begin(partial: Path, job: dict[str, Any]) -> None:
     if note.exists():
         try:
             known = json.loads(note.read_text(encoding="utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             known = None
         if known != job:
             raise DataError(f"{partial} holds the beginning of another job. Remove it, then start again.")

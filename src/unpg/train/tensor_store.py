@@ -12,6 +12,7 @@ import io
 import math
 import os
 import pickle
+import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -288,7 +289,12 @@ class _Reader(FileSystemReader):
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         with open(os.path.join(self.path, _INDEX), "rb") as file:
-            metadata = _Unpickler(file).load()
+            data = file.read()
+        # Python's unpickler makes room for a place in its table, or a length, before it looks for what is there.
+        for operation, argument, place in pickletools.genops(io.BytesIO(data)):
+            if "PUT" in operation.name and isinstance(argument, int) and argument > len(data):
+                raise DataError(f"{_INDEX}, byte {place}: place {argument} of a table, in {len(data)} bytes")
+        metadata = _Unpickler(io.BytesIO(data)).load()
         if not isinstance(metadata, Metadata) or not isinstance(metadata.storage_data, dict):
             raise DataError(f"{_INDEX} is no index of tensors")
         return dataclasses.replace(metadata, storage_meta=None)

@@ -136,3 +136,21 @@ def test_more_shards_than_may_be_open(tmp_path, monkeypatch):
     data = TarSet(tmp_path / "set")
     assert all(np.array_equal(data.read(i), images[i]) for i in [*range(30), 0, 1, 29, 3])
     assert len(data._maps) == 4
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("meta.json", b"[" * 100_000),
+        ("meta.json", b"[" + b"9" * 5000 + b", 1]"),
+        # An array's head that Python's own parser stumbles over.
+        ("a.npy", b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': '<i8', 'fortran_order': False, 'shape': (1L".ljust(118)),
+        ("a.npy", b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': '<i8', 'shape': (99999999999999999999,), ".ljust(118)),
+    ],
+)
+def test_whatever_is_wrong_with_an_index_it_is_none(file, content):
+    save_index("kind", "key", Index({"a": np.arange(3)}, {}))
+    assert load_index("kind", "key", check=True) is not None
+    (cache_folder("kind") / "key" / file).write_bytes(content)
+    assert load_index("kind", "key", check=True) is None
+    assert load_index("kind", "key", check=False) is None

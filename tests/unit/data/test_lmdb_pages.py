@@ -50,6 +50,48 @@ def test_after_many_changes_too(tmp_path):
     check_lmdb_pages(path)
 
 
+def changed_often(path):
+    """A database with pages that may be used again: some in a list inside the tree of free pages."""
+    made(path, 2000)
+    with lmdb.open(str(path), map_size=1 << 22, subdir=False, lock=False) as env:
+        for i in range(0, 2000, 3):
+            with env.begin(write=True) as out:
+                out.delete(b"%06d" % i)
+        with env.begin(write=True) as out:
+            out.put(b"long", b"v" * 5 * PAGE)
+    return path
+
+
+def free_leaf(data):
+    return PAGE * struct.unpack_from("<Q", data, head(data) + 16 + 24 + 40)[0]
+
+
+def test_what_is_written_on_is_sound(tmp_path):
+    for n in (0, 1, 10, 400):
+        check_lmdb_pages(made(tmp_path / f"{n}.mdb", n), writing=True)
+    check_lmdb_pages(changed_often(tmp_path / "a.mdb"), writing=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d, value: put(d, value, "<Q", 1 << 60), "a list of free pages that does not read"),
+        (lambda d, value: put(d, value + 8, "<Q", 1 << 40), "a list of free pages"),
+        (lambda d, value: put(d, value + 8, "<Q", root(d) // PAGE), "of used ones"),
+        (lambda d, value: put(d, free_leaf(d) + 10, "<H", 1), "of kind 0x1 where 0x2 should be"),
+        (lambda d, value: put(d, head(d) + 16 + 24 + 40, "<Q", root(d) // PAGE), "the page is in a tree twice"),
+    ],
+)
+def test_free_pages_that_are_none_are_found_before_lmdb_writes_on_them(tmp_path, change, said):
+    path = changed_often(tmp_path / "a.mdb")
+    data = bytearray(path.read_bytes())
+    change(data, node(data, free_leaf(data), 0) + 8 + 8)  # a key is eight bytes
+    path.write_bytes(data)
+    check_lmdb_pages(path)  # who only reads is not concerned
+    with pytest.raises(DataError, match=said):
+        check_lmdb_pages(path, writing=True)
+
+
 def leaf_of(data):
     """The leaf with the value on pages of its own: the first."""
     at = root(data)

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from unpg.data import ImageSet, PairImages, SizeError, cfp_pairs, csv_pairs, lfw_pairs
+from unpg.data.pairs import flat_pairs
 from unpg.errors import ConfigError, DataError
 
 
@@ -284,3 +285,10 @@ def test_numbers_of_thousands_of_digits(tmp_path, text):
     (tmp_path / "pairs.txt").write_text(text)
     with pytest.raises(DataError, match=r"pairs\.txt, line 1"):
         lfw_pairs(tmp_path / "pairs.txt", tmp_path)
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "00", "01", "\u0663", "-1", "12345"])
+def test_a_fold_of_a_flat_list_is_zero_or_a_plain_number(tmp_path, number):
+    (tmp_path / "list.txt").write_text(f"A_0001.png {number}\nA_0002.png {number}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"list\.txt, line 1: expected '<person>_<number>\.<ending> <0 or fold>'"):
+        flat_pairs(tmp_path / "list.txt", tmp_path, name="mine")

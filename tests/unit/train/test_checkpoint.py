@@ -402,3 +402,14 @@ def test_a_tensor_that_is_not_whole_is_refused(tmp_path):
     write_tensors(tmp_path, {"w": Rows(torch.ones(2, 3), 1, 4)})
     with pytest.raises(DataError, match="do not make a whole"):
         read_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("piece", [b"r\xff\xff\xff\x7f", b"p2147483646\n", b"\x95" + b"\xff" * 7 + b"\x7f"])
+def test_an_index_of_tensors_asks_for_no_more_than_it_has(tmp_path, piece):
+    write_tensors(tmp_path, {"w": torch.zeros(2)})
+    index = tmp_path / ".metadata"
+    whole = index.read_bytes()
+    index.write_bytes(whole[:2] + b"N" + piece + b"0" + whole[2:])
+    with pytest.raises(DataError) as error:
+        read_tensors(tmp_path)
+    assert not isinstance(error.value.__cause__, MemoryError)

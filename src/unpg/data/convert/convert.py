@@ -82,6 +82,11 @@ def convert(
         begin(partial, {"digest": image_set.digest(), **settings})
         with closing(kind(partial, job)) as writer:
             resumed = writer.done
+            if resumed > n:
+                raise DataError(
+                    f"{partial / JOURNAL} says that {resumed:,} images are written; the set has {n:,}. Remove "
+                    f"{partial}, then start again."
+                )
             order = kind.order(image_set.labels)[resumed:]
             if progress:
                 progress(resumed, n)

@@ -1,13 +1,14 @@
 """Files that only grow, and how far they are known to be whole: after a kill, writing goes on from there.
 
-``journal.jsonl`` gets a line after the files were synced to disk: how many images are done, and for each file that
-grew its size and SHA-256. On opening, the files are read against these lines, cut back to the last one that all of
-them fulfil, and what came after is gone.
+``journal.jsonl`` gets a line after the files were synced to disk: how many images are done, for each file that grew its
+size and SHA-256, and a checksum of the line; one that is not as it was written ends the journal. On opening, the files
+are read against these lines, cut back to the last one that all of them fulfil, and what came after is gone.
 """
 
 import hashlib
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -94,7 +95,7 @@ class Journal:
         for stream in self.streams.values():
             os.truncate(stream.path, stream.size)
         part = self._path.with_suffix(".part")
-        part.write_text("".join(json.dumps(line) + "\n" for line in good), encoding="utf-8")
+        part.write_bytes(b"".join(map(_written, good)))
         os.replace(part, self._path)
         self._last = self.done
 
@@ -112,7 +113,7 @@ class Journal:
         """Note that ``done`` images are in the files, after these were brought to the disk."""
         files = {name: stream.sync() for name, stream in self.streams.items() if stream.grown}
         with open(self._path, "ab") as file:
-            file.write(json.dumps({"done": done, "files": files, "state": state or {}}).encode() + b"\n")
+            file.write(_written({"done": done, "files": files, "state": state or {}}))
             file.flush()
             os.fsync(file.fileno())
         self._last = done
@@ -128,15 +129,15 @@ class Journal:
         self.streams[name] = stream
 
     def _lines(self) -> list[dict[str, Any]]:
-        """What the journal says, up to a line that a kill cut off."""
+        """What the journal says, up to a line that a kill cut off or a disk has changed."""
         lines: list[dict[str, Any]] = []
         if self._path.exists():
             for text in self._path.read_bytes().split(b"\n")[:-1]:
                 try:
                     line = json.loads(text)
-                    if set(line) != {"done", "files", "state"}:
-                        break
-                except (ValueError, TypeError):
+                except (ValueError, RecursionError):
+                    break
+                if not isinstance(line, dict) or line.pop("sum", None) != _sum(line) or not _is_ours(line):
                     break
                 lines.append(line)
         return lines
@@ -161,3 +162,30 @@ class Journal:
             except FileNotFoundError:
                 good = min(good, marks[0][0])
         return lines[:good], shas
+
+
+def _sum(line: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(line, sort_keys=True).encode())
+
+
+def _written(line: dict[str, Any]) -> bytes:
+    return json.dumps({**line, "sum": _sum(line)}).encode() + b"\n"
+
+
+def _is_ours(line: dict[str, Any]) -> bool:
+    """Whether a line can be followed: files are cut and removed by these names, so none may lead out of the folder."""
+    done, files, state = line.get("done"), line.get("files"), line.get("state")
+    if len(line) != 3 or not _is_count(done) or not isinstance(files, dict) or not isinstance(state, dict):
+        return False
+    return all(_is_plain(name) for name in files) and all(
+        isinstance(mark, list) and len(mark) == 2 and _is_count(mark[0]) and isinstance(mark[1], str)
+        for mark in files.values()
+    )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def _is_plain(name: str) -> bool:
+    return name not in ("", ".", "..") and not any(mark in name for mark in "/\\:\0")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from unpg.data.content import content
 from unpg.data.convert.form import FORMS, Job
 from unpg.data.convert.journal import JOURNAL, Journal
+from unpg.data.lmdb_pages import check_lmdb_pages
 from unpg.data.lmdb_set import NAMES_KEY, require_pages
 from unpg.data.names_file import names_bytes
 from unpg.errors import ConfigError, DataError
@@ -43,6 +44,7 @@ class LmdbForm:
         file = folder / "data.mdb"
         try:
             if file.exists():
+                check_lmdb_pages(file, writing=True)  # lmdb believes all that a file says
                 with self._opened() as database:
                     require_pages(database, file)
                     self.done, self._ended = self._verified(database)
@@ -116,6 +118,11 @@ class LmdbForm:
                     written = True
                 except self._lmdb.MapFullError:
                     size = 2 * database.info()["map_size"]
+                except self._lmdb.Error as error:
+                    raise DataError(
+                        f"{self._folder / 'data.mdb'} cannot be written on: {error}. Remove {self._folder}, then start "
+                        "again."
+                    ) from error
         for key, value in self._waiting:
             _update(self._sha, key, value)
         self._waiting = []

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unpg.data.convert.form import FORMS, Job
-from unpg.data.convert.journal import Journal, Stream
+from unpg.data.convert.journal import JOURNAL, Journal, Stream
 from unpg.data.names_file import NAMES_FILE, names_bytes
+from unpg.errors import DataError, shown
 
 __all__ = ["TarForm"]
 
@@ -26,8 +27,13 @@ class TarForm:
         self._job = job
         self._journal = Journal(folder, job.every)
         self.done = self._journal.done
-        self._shard: int = self._journal.state.get("shard", 0)
-        self._inside: int = self._journal.state.get("inside", 0)
+        state = self._journal.state
+        self._shard, self._inside = (state.get(name, 0) for name in ("shard", "inside"))
+        if not all(isinstance(value, int) and 0 <= value <= self.done for value in (self._shard, self._inside)):
+            raise DataError(
+                f"{folder / JOURNAL}: of {self.done} images, it says to be in shard {shown(self._shard)} with "
+                f"{shown(self._inside)} images. Remove {folder}, then start again."
+            )
         self._stream = self._opened()
 
     @staticmethod

@@ -1,8 +1,11 @@
+import hashlib
 import io
+import json
 import os
 import pickle
 import signal
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from unpg.cli.main import main
 from unpg.data import ArraySet, BinPairs, FolderSet, Subset, csv_pairs
 from unpg.data.content import content, has_files
 from unpg.data.convert import FORMS, MANIFEST, convert, convert_pairs
+from unpg.data.convert.journal import Journal
 from unpg.data.convert.naming import safe_folders
 from unpg.data.joined import JoinedSet
 from unpg.data.open_source import open_source
@@ -195,6 +199,60 @@ def test_what_is_not_whole_is_written_anew(root, tmp_path, form, fault):
     assert tree(out) == tree(tmp_path / "whole")
 
 
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+
+
+def forged(line):
+    line.pop("sum", None)
+    return json.dumps({**line, "sum": zlib.crc32(json.dumps(line, sort_keys=True).encode())}) + "\n"
+
+
+@pytest.mark.parametrize("form", ["recordio", "webdataset", "lmdb", "parquet"])
+def test_a_journal_that_a_disk_has_changed_leaves_nothing_out(root, tmp_path, form):
+    data, out, settings = FolderSet(root), tmp_path / "out", {"every": 4, "shard_images": 7}
+    convert(data, tmp_path / "whole", form, **settings)
+    killed_at(data, out, form, 22, **settings)
+    lines = lines_of(tmp_path / "out.partial")
+    lines[-1]["done"] += 1  # one bit, and an image would be missing
+    (tmp_path / "out.partial" / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    convert(data, out, form, **settings)
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["../kept", "/kept", "..", "", "a\\b", "c:x", "x\0"])
+def test_a_journal_of_a_stranger_reaches_no_other_file(root, tmp_path, name):
+    data, out = FolderSet(root), tmp_path / "out"
+    killed_at(data, out, "recordio", 22, every=4, shard_images=7)
+    (tmp_path / "kept").write_bytes(b"kept")
+    name = str(tmp_path / "kept") if name == "/kept" else name
+    (line, *_) = lines_of(tmp_path / "out.partial")
+    for files in ({name: [0, hashlib.sha256().hexdigest()]}, {name: [9, "none"]}):  # cut off; removed
+        text = forged({**line, "files": files})
+        (tmp_path / "out.partial" / "journal.jsonl").write_text(text)
+        Journal(tmp_path / "out.partial", 4)
+        assert (tmp_path / "kept").read_bytes() == b"kept"
+    assert convert(data, out, "recordio", every=4, shard_images=7).resumed == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"done": 1000}, r"journal\.jsonl says that 1,000 images are written; the set has 25"),
+        ({"state": {"shard": "a", "inside": 1}}, r"journal\.jsonl: of \d+ images, it says to be in shard 'a'"),
+        ({"state": {"shard": 1, "inside": -1}}, r"journal\.jsonl: .* with -1 images"),
+    ],
+)
+def test_a_journal_that_says_what_cannot_be(root, tmp_path, change, said):
+    data, out = FolderSet(root), tmp_path / "out"
+    killed_at(data, out, "webdataset", 22, every=4, shard_images=7)
+    *lines, last = lines_of(tmp_path / "out.partial")
+    text = "".join(map(forged, [*lines, {**last, **change}]))
+    (tmp_path / "out.partial" / "journal.jsonl").write_text(text)
+    with pytest.raises(DataError, match=said):
+        convert(data, out, "webdataset", every=4, shard_images=7)
+
+
 def test_a_folder_compares_what_is_there(root, tmp_path):
     data = FolderSet(root)
     killed_at(data, tmp_path / "out", "folder", 20)
@@ -340,7 +398,7 @@ def test_a_names_file_of_another_set_is_refused(tmp_path):
             ('{"a": "b"}', "expected a JSON list of names"),
             ("[1, 2, 3]", "expected a JSON list of names"),
             ('["x", "", "y"]', "none of them empty"),
-            ('["x"', r"expected a JSON list of names, got b'\[\"x\"'"),
+            ('["x"', r"is not JSON: Expecting ',' delimiter in line 1, column 5"),
         ):
             file.write_text(text)
             with pytest.raises(DataError, match=message):
@@ -355,7 +413,7 @@ def test_a_names_file_of_another_set_is_refused(tmp_path):
         ('{"a%2F": 3}', "expected a JSON object"),
         ('{"gone": "g"}', "names the folder 'gone', which is not there"),
         ('{"b": "c"}', "two folders are called 'c'"),
-        ("{", "expected a JSON object"),
+        ("{", "is not JSON: Expecting property name"),
     ):
         file.write_text(text)
         with pytest.raises(DataError, match=message):

@@ -1,0 +1,69 @@
+"""Recipes from strangers: refused by name before anything large is made of them."""
+
+import json
+import time
+
+import pytest
+
+from unpg.cli.train_verb import parse
+from unpg.errors import ConfigError
+
+SOUND = "data: {kind: folder, roots: faces}\n"
+LAUGHS = "a: &a [x, x]\n" + "".join(
+    f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefghijklmnopqrstuvwxy", "bcdefghijklmnopqrstuvwxyz", strict=True)
+)
+# Each level is short; they are nested by aliases only.
+CHAIN = "a0: &a0 [1]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i}]\n" for i in range(100))
+HOSTILE = {
+    "laughs": (LAUGHS, "its aliases stand for more than 100,000 values"),
+    "chain": (CHAIN, "nested too deeply, 103 levels"),
+    "deep": ("data: " + "[" * 100_000, "nested too deeply"),
+    "deep mappings": ("data: " + '{"a": ' * 100_000, "nested too deeply"),
+    "itself": ("data: &x\n  kind: *x\n", "line 1: an alias stands for a value that holds it"),
+    "tag": ("data: !!python/object/apply:os.system ['touch {folder}/run']\n", "could not determine a constructor"),
+    "name": ("data: !!python/name:os.system\n", "could not determine a constructor"),
+    "list": ("- data\n", "must hold settings as `name: value`, got list"),
+}
+
+
+@pytest.mark.parametrize("name", list(HOSTILE))
+def test_a_hostile_recipe_is_refused_by_name(tmp_path, name):
+    text, message = HOSTILE[name]
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text.replace("{folder}", str(tmp_path)))
+    begin = time.process_time()
+    with pytest.raises(ConfigError, match=message) as error:
+        parse(["--config", str(file), "--out", str(tmp_path / "out")])
+    assert str(error.value).startswith(str(file))
+    assert time.process_time() - begin < 20  # 2**26 values, or as many levels, are another matter
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["laughs", "deep", "tag"])
+def test_so_is_a_file_that_a_recipe_names_in_place_of_a_group(tmp_path, name, capsys):
+    text, message = HOSTILE[name]
+    other, file = tmp_path / "other.yaml", tmp_path / "recipe.yaml"
+    other.write_text(text.replace("{folder}", str(tmp_path)))
+    file.write_text(SOUND + f"optim: {json.dumps(str(other))}\n")
+    with pytest.raises(SystemExit):
+        parse(["--config", str(file), "--out", str(tmp_path / "out")])
+    said = capsys.readouterr().err
+    assert "other.yaml" in said
+    assert message in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_of_megabytes_is_not_read(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(SOUND + "#" * (1 << 20))
+    with pytest.raises(ConfigError, match=r"recipe\.yaml has 1,048,611 bytes; settings have 1,048,576 at most"):
+        parse(["--config", str(file)])
+
+
+def test_sound_recipes_are_merged_in_order_and_overridden(tmp_path):
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text(SOUND + "epochs: 3\noptim: {lr: 0.5}\n")
+    second.write_text("epochs: 4\n")
+    config, out, resume, _ = parse(["--config", str(first), "--config", str(second), "--optim.momentum", "5e-1"])
+    assert (config.epochs, config.optim.lr, config.optim.momentum) == (4, 0.5, 0.5)
+    assert (out.name, resume) == ("b", False)
