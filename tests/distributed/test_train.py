@@ -62,9 +62,10 @@ def run_until(world, run, settings, resume, steps):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["sharded", "full", "sampled"])
+@pytest.mark.parametrize("head", ["sharded", "full", "sampled", "lazy"])
 def test_one_two_three_and_one_process_again(head, tmp_path):
-    settings = config(head={"kind": head, **({"rate": 0.5} if head == "sampled" else {})})
+    drawn = {"sampled": {"rate": 0.5}, "lazy": {"kind": "sampled", "rate": 0.3, "lazy": True}}
+    settings = config(head={"kind": head, **drawn.get(head, {})})
     whole = train(settings, tmp_path / "whole")
     expected = losses(tmp_path / "whole")
     run = tmp_path / "run"

@@ -30,7 +30,7 @@ from unpg.train.config import TrainConfig
 from unpg.train.faults import TrainingError, changed_on_disk, explained, write_faults
 from unpg.train.log import MetricsLog, NoLog, finite
 from unpg.train.monitor import CollapseMonitor
-from unpg.train.parallel import shared_embedder, split_rows
+from unpg.train.parallel import catch_up, shared_embedder, split_rows
 from unpg.train.picture import similarity_picture
 from unpg.train.resume import (
     choose_checkpoint,
@@ -126,6 +126,7 @@ def train(
         with trainer.stop:
             trainer.train()
         trainer.saver.wait()
+        catch_up(setup.loss)
         results = trainer.evaluate()
         picture = _picture(trainer, results)
         unreadable = trainer.all_faults()

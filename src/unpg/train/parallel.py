@@ -19,6 +19,7 @@ from unpg.train.state import Split
 
 __all__ = [
     "RankSampler",
+    "catch_up",
     "clip_gradient",
     "common_parameters",
     "micro_places",
@@ -112,7 +113,9 @@ def split_rows(loss: nn.Module) -> Split:
         if isinstance(head, ShardedHead | SampledHead) and not head.world.alone:
             rows = range(head.first * head.centers, head.last * head.centers)
             whole = head.num_classes * head.centers
-            found |= {f"loss/{name}.{n}": (rows, whole) for n, t in head.state_dict().items() if len(t) == len(rows)}
+            common = head.COMMON_STATE if isinstance(head, SampledHead) else ()
+            by_rows = [n for n, t in head.state_dict().items() if n not in common and len(t) == len(rows)]
+            found |= {f"loss/{name}.{n}": (rows, whole) for n in by_rows}
     return found
 
 
@@ -137,6 +140,13 @@ def own_parameters(loss: nn.Module) -> list[nn.Parameter]:
     """Class weights that this process alone holds: their gradients are whole."""
     heads = [m for m in loss.modules() if isinstance(m, ShardedHead | SampledHead)]
     return [p for head in heads for p in head.parameters()]
+
+
+def catch_up(loss: nn.Module) -> None:
+    """Bring class weights that a lazy head has left behind up to the last step."""
+    for head in loss.modules():
+        if isinstance(head, SampledHead):
+            head.catch_up_all()
 
 
 def common_parameters(loss: nn.Module) -> list[nn.Parameter]:

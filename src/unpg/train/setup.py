@@ -142,7 +142,10 @@ def _loss(config: TrainConfig, num_classes: int, dim: int, steps_per_epoch: int,
             return FullHead(num_classes, dim, centers=centers)
         if config.head.kind == "sharded":
             return ShardedHead(num_classes, dim, world, centers=centers)
-        return SampledHead(num_classes, dim, world, rate=config.head.rate, seed=config.seed, centers=centers)
+        options = config.head
+        return SampledHead(
+            num_classes, dim, world, rate=options.rate, seed=config.seed, centers=centers, lazy=options.lazy
+        )
 
     with making_heads(head):
         loss: PairLoss | SumLoss = _build(LOSSES, config.loss, num_classes=num_classes, dim=dim)

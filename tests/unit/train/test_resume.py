@@ -78,10 +78,16 @@ def test_rows_of_sharded_heads_are_those_of_their_centers():
     loss.a = ShardedHead(7, 4, world, centers=3)
     loss.b = SampledHead(7, 4, world, rate=0.5)
     loss.b.attach(torch.optim.SGD(loss.parameters(), lr=0.1))
+    loss.c = SampledHead(7, 4, world, lazy=True)
+    loss.c.attach(torch.optim.SGD(loss.c.parameters(), lr=0.1))
+    loss.c.history = [(0.1, 0.9, 0.0)] * 3  # as many steps as there are classes here, and not theirs
     assert split_rows(loss) == {
         "loss/a.weight": (range(6, 15), 21),
         "loss/b.weight": (range(2, 5), 7),
         "loss/b.of_momentum_buffer": (range(2, 5), 7),
+        "loss/c.weight": (range(2, 5), 7),
+        "loss/c.of_momentum_buffer": (range(2, 5), 7),
+        "loss/c.seen": (range(2, 5), 7),
     }
 
 
