@@ -32,7 +32,8 @@ class Stepped(NamedTuple):
         features: (n, d) of the last micro-batch of this process, detached.
         out: Of the loss, the same in all processes; ``loss`` is the whole batch's, the rest the last micro-batch's.
         grad_norm: Of the whole gradient, before clipping.
-        updated: Whether the weights moved; not where loss or gradient are not finite, in whatever process.
+        updated: Whether weights and running statistics moved; not where loss or gradient are not finite, in whatever
+            process.
     """
 
     features: Tensor
@@ -80,6 +81,7 @@ class Stepper:
             group["lr"] = rate
         setup.model.backbone.train()
         setup.optimizer.zero_grad(set_to_none=True)
+        before = [buffer.clone() for buffer in setup.model.backbone.buffers()]
         micros = list(self._micro_batches(batch))
         passes = self._two_passes if self.in_two_passes else self._one_pass
         features, out = passes(micros, epoch, step)
@@ -92,6 +94,9 @@ class Stepper:
         updated = not bool(bad)
         if updated:
             self.scaler.step(setup.optimizer)
+        else:  # running statistics have seen what is not finite, and would stay so for good
+            for buffer, value in zip(setup.model.backbone.buffers(), before, strict=True):
+                buffer.copy_(value)
         self.scaler.update()
         return Stepped(features.detach(), replace(out, per_anchor=out.per_anchor.detach()), grad_norm, updated)
 
