@@ -62,14 +62,16 @@ def run_until(world, run, settings, resume, steps):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["sharded", "full", "sampled", "lazy"])
+@pytest.mark.parametrize("head", ["sharded", "full", "full and sharded", "sampled", "lazy"])
 def test_one_two_three_and_one_process_again(head, tmp_path):
     drawn = {"sampled": {"rate": 0.5}, "lazy": {"kind": "sampled", "rate": 0.3, "lazy": True}}
-    settings = config(head={"kind": head, **drawn.get(head, {})})
-    whole = train(settings, tmp_path / "whole")
+    kinds = {"full and sharded": ["full", "sharded"]}.get(head, [head])
+    every = [config(head={"kind": kind, **drawn.get(kind, {})}) for kind in kinds]
+    whole = train(every[0], tmp_path / "whole")
     expected = losses(tmp_path / "whole")
     run = tmp_path / "run"
     for number, (size, steps) in enumerate([(1, 4), (2, 8), (3, 13), (1, None)]):
+        settings = every[number % len(every)]
         told = run_processes(size, tmp_path / str(number), run_until, run, settings, number > 0, steps)
         if steps is not None:
             assert all("the state is saved" in text for text in told), told

@@ -545,6 +545,22 @@ def test_every_kind_of_state_goes_on_bit_for_bit(settings, tmp_path, monkeypatch
     assert values[0]["counters"] == values[1]["counters"]
 
 
+def test_full_and_sharded_class_weights_go_on_as_each_other(settings, tmp_path, monkeypatch):
+    train(settings(), tmp_path / "whole")
+    for first, then in ("full", "sharded"), ("sharded", "full"):
+        run = tmp_path / first
+        with monkeypatch.context() as patch:
+            at_step(patch, 4, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
+            with pytest.raises(Stopped):
+                train(settings(head={"kind": first}), run)
+        train(settings(head={"kind": then}), run, resume=True)
+        same_end(tmp_path / "whole", run)
+    with pytest.raises(ConfigError, match=r"head.kind was 'full', is now 'sampled'; .*between full and sharded"):
+        train(settings(head={"kind": "sampled"}), tmp_path / "full", resume=True)
+    with pytest.raises(ConfigError, match=r"other settings: seed was 0, is now 1\. Resume"):
+        train(settings(head={"kind": "sharded"}, seed=1), tmp_path / "full", resume=True)
+
+
 def test_fine_tuning_takes_what_lazy_class_weights_would_be(settings, tmp_path):
     lazy = {"kind": "sampled", "rate": 0.1, "lazy": True}
     done = train(settings(head=lazy, sampler={"kind": "pk", "batch_size": 8}), tmp_path / "run")

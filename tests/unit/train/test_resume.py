@@ -37,6 +37,11 @@ def test_what_differs_is_said(name):
     assert ("scaler" in text) == (name == "precision")
 
 
+def test_where_class_weights_live_counts_only_where_several_processes_share_them():
+    assert "head was full, is now sharded" in promise(NOW | {"head": "full"}, NOW | {"head": "sharded"})
+    assert "Not bit" not in promise(NOW, NOW | {"head": "sharded"})
+
+
 def test_a_condition_that_an_older_checkpoint_does_not_know_counts_as_different():
     assert "processor was None, is now x86" in promise(NOW, NOW | {"processor": "x86"})
 
