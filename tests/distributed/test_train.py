@@ -139,4 +139,6 @@ def test_without_restarts_the_others_stop_with_a_message(tmp_path):
     text, _ = started.communicate(timeout=120)
     assert started.returncode != 0
     assert time.monotonic() - began < 100
+    assert "Another process has gone" in text, text
     assert "--resume" in text, text
+    assert "train/loop.py" not in text, "torchrun has a traceback of its own; ours have none"

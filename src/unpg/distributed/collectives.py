@@ -57,9 +57,9 @@ def lost_peer(error: BaseException) -> bool:
     found: BaseException | None = error
     while found is not None:
         text = str(found)
-        if isinstance(found, RuntimeError) and _LOST.search(text):
-            if isinstance(found, distributed.DistError) or _BACKENDS.search(text):
-                return True
+        of_backend = isinstance(found, distributed.DistError) or _BACKENDS.search(text)
+        if isinstance(found, RuntimeError) and of_backend and _LOST.search(text):
+            return True
         found = found.__cause__
     return False
 
