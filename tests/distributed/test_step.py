@@ -7,6 +7,7 @@ from processes import run_processes
 from unpg.config import from_dict
 from unpg.data import Batch
 from unpg.distributed import ALONE
+from unpg.errors import ConfigError
 from unpg.heads import SampledHead, ShardedHead
 from unpg.train import TrainConfig
 from unpg.train.parallel import RankSampler
@@ -114,6 +115,15 @@ def test_two_passes_give_the_gradient_of_the_whole_batch():
         for name, grad in found[0].items():
             error = float((other[name] - grad).norm() / grad.norm().clamp(min=1e-12))
             assert error < 1e-10, f"{name}: {error}"
+
+
+def test_drawn_classes_of_several_micro_batches_are_refused_but_for_one_loss_over_all_of_them():
+    drawn = {"head": {"kind": "sampled", "rate": 0.5}}
+    for more in {}, {"unpg": {}, "pairs": "micro"}:
+        with pytest.raises(ConfigError, match=r"accumulate 2 takes .*: set accumulate: 1, or head.kind: sharded"):
+            trained("one pass", ALONE, **drawn, **more)
+    _, losses = trained("two passes", ALONE, **drawn)
+    assert losses.isfinite().all()
 
 
 @pytest.mark.parametrize("case", ["unpg", "two passes"])

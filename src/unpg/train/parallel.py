@@ -15,6 +15,8 @@ from unpg.distributed import World, gather, part, total
 from unpg.embed import Model, embed
 from unpg.evaluate import EmbedFunction, embedder
 from unpg.heads import SampledHead, ShardedHead
+from unpg.losses import PairLoss
+from unpg.pairs import ClassPairs
 from unpg.train.state import Split
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "catch_up",
     "clip_gradient",
     "common_parameters",
+    "compares_the_batch",
     "micro_places",
     "over_processes",
     "own_parameters",
@@ -153,6 +156,11 @@ def common_parameters(loss: nn.Module) -> list[nn.Parameter]:
     """What all processes hold alike: gradients are to be added up."""
     own = {id(p) for p in own_parameters(loss)}
     return [p for p in loss.parameters() if id(p) not in own]
+
+
+def compares_the_batch(loss: nn.Module) -> bool:
+    """Whether a part of the loss sees more of the batch than one feature at a time."""
+    return any(isinstance(m, PairLoss) and not isinstance(m.pairs, ClassPairs) for m in loss.modules())
 
 
 @torch.no_grad()

@@ -13,11 +13,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from unpg.data import Batch
 from unpg.distributed import largest, sum_gradients
-from unpg.losses import LossOutput, PairLoss, global_loss
-from unpg.pairs import ClassPairs
+from unpg.losses import LossOutput, global_loss
 from unpg.train.activation import unmoved_statistics
 from unpg.train.optim import learning_rate
-from unpg.train.parallel import clip_gradient, common_parameters, micro_places, over_processes, own_parameters
+from unpg.train.parallel import (
+    clip_gradient,
+    common_parameters,
+    compares_the_batch,
+    micro_places,
+    over_processes,
+    own_parameters,
+)
 from unpg.train.setup import Setup
 
 __all__ = ["Stepped", "Stepper"]
@@ -71,7 +77,7 @@ class Stepper:
         self.places = micro_places(config.sampler.batch_size, self.world.size, config.accumulate)
         by_rank = np.concatenate([of_ranks[rank] for rank in range(self.world.size) for of_ranks in self.places])
         self.order = torch.from_numpy(np.argsort(by_rank)).to(setup.device)
-        self.in_two_passes = config.accumulate > 1 and config.pairs == "whole" and _compares_the_batch(setup.loss)
+        self.in_two_passes = config.accumulate > 1 and config.pairs == "whole" and compares_the_batch(setup.loss)
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Stepped:
         """Step number ``step`` (from 0) of the run, on this process's part of the batch."""
@@ -165,8 +171,3 @@ class Stepper:
     def _silent(self, more: bool) -> "nullcontext[None]":
         """Gradients are added up over the processes with the last micro-batch."""
         return self.network.no_sync() if more and isinstance(self.network, DistributedDataParallel) else nullcontext()  # type: ignore[return-value]
-
-
-def _compares_the_batch(loss: nn.Module) -> bool:
-    """Whether a part of the loss sees more of the batch than one feature at a time."""
-    return any(isinstance(m, PairLoss) and not isinstance(m.pairs, ClassPairs) for m in loss.modules())
