@@ -7,6 +7,7 @@ from processes import run_processes
 from unpg.config import from_dict
 from unpg.data import Batch
 from unpg.distributed import ALONE
+from unpg.errors import ConfigError
 from unpg.heads import SampledHead, ShardedHead
 from unpg.train import TrainConfig
 from unpg.train.parallel import RankSampler
@@ -36,6 +37,9 @@ CASES = {
     "full head": {"unpg": {}, "optim": {"kind": "adamw", "lr": 0.003}},
     "sampled head": {"unpg": {}, "head": {"kind": "sampled", "rate": 0.5}},
     "last batch of 8": {"unpg": {}, "sampler": {"batch_size": 20, "drop_last": False}, "head": {"kind": "sharded"}},
+    "lazy head": {
+        "unpg": {"memory": {"size": 24, "follow": True}}, "head": {"kind": "sampled", "rate": 0.3, "lazy": True},
+    },
     "two passes": {"unpg": {}, "accumulate": 2, "head": {"kind": "sharded"}},
     "one pass": {"accumulate": 2, "head": {"kind": "sharded"}},
     "triplet": {"loss": {"kind": "triplet"}, "sampler": {"kind": "pk", "batch_size": 10, "images_per_identity": 2}},
@@ -71,14 +75,24 @@ def compare(world, case):
             if not isinstance(value, torch.Tensor):
                 continue
             expected = whole[name]
-            if any(name.startswith(head[: -len("weight")]) and head in split for head in split):
+            if name.rpartition(".")[2] not in SampledHead.COMMON_STATE and any(
+                name.startswith(head[: -len("weight")]) and head in split for head in split
+            ):
                 first, last = world.part(len(expected))
                 expected = expected[first:last]
             torch.testing.assert_close(value, expected, rtol=1e-7, atol=1e-7, msg=lambda m, n=name: f"{case}, {n}: {m}")
 
 
 @pytest.mark.parametrize(
-    ("size", "case"), [(2, "unpg"), (3, "memory"), (2, "adaface, clipped"), (3, "sampled head"), (3, "last batch of 8")]
+    ("size", "case"),
+    [
+        (2, "unpg"),
+        (3, "memory"),
+        (2, "adaface, clipped"),
+        (3, "sampled head"),
+        (3, "last batch of 8"),
+        (2, "lazy head"),
+    ],
 )
 def test_steps_of_processes_are_those_of_one(size, case, tmp_path):
     run_processes(size, tmp_path, compare, case)
@@ -110,6 +124,15 @@ def test_two_passes_give_the_gradient_of_the_whole_batch():
         for name, grad in found[0].items():
             error = float((other[name] - grad).norm() / grad.norm().clamp(min=1e-12))
             assert error < 1e-10, f"{name}: {error}"
+
+
+def test_drawn_classes_of_several_micro_batches_are_refused_but_for_one_loss_over_all_of_them():
+    drawn = {"head": {"kind": "sampled", "rate": 0.5}}
+    for more in {}, {"unpg": {}, "pairs": "micro"}:
+        with pytest.raises(ConfigError, match=r"accumulate 2 takes .*: set accumulate: 1, or head.kind: sharded"):
+            trained("one pass", ALONE, **drawn, **more)
+    _, losses = trained("two passes", ALONE, **drawn)
+    assert losses.isfinite().all()
 
 
 @pytest.mark.parametrize("case", ["unpg", "two passes"])

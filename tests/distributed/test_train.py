@@ -73,13 +73,16 @@ def run_until(world, run, settings, resume, steps):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["sharded", "full", "sampled"])
+@pytest.mark.parametrize("head", ["sharded", "full", "full and sharded", "sampled", "lazy"])
 def test_one_two_three_and_one_process_again(head, tmp_path):
-    settings = config(head={"kind": head, **({"rate": 0.5} if head == "sampled" else {})})
-    whole = train(settings, tmp_path / "whole")
+    drawn = {"sampled": {"rate": 0.5}, "lazy": {"kind": "sampled", "rate": 0.3, "lazy": True}}
+    kinds = {"full and sharded": ["full", "sharded"]}.get(head, [head])
+    every = [config(head={"kind": kind, **drawn.get(kind, {})}) for kind in kinds]
+    whole = train(every[0], tmp_path / "whole")
     expected = losses(tmp_path / "whole")
     run = tmp_path / "run"
     for number, (size, steps) in enumerate([(1, 4), (2, 8), (3, 13), (1, None)]):
+        settings = every[number % len(every)]
         told = run_processes(size, tmp_path / str(number), run_until, run, settings, number > 0, steps)
         if steps is not None:
             assert all("the state is saved" in text for text in told), told
@@ -147,7 +150,9 @@ def test_without_restarts_the_others_stop_with_a_message(tmp_path):
     text, _ = started.communicate(timeout=120)
     assert started.returncode != 0
     assert time.monotonic() - began < 100
+    assert "Another process has gone" in text, text
     assert "--resume" in text, text
+    assert "train/loop.py" not in text, "torchrun has a traceback of its own; ours have none"
 
 
 @pytest.mark.slow

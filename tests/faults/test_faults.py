@@ -20,7 +20,10 @@ from unpg.data.convert import convert
 from unpg.data.loader import WorkerError
 from unpg.errors import ConfigError, DataError
 from unpg.train import Stopped, TrainConfig, TrainingError, checkpoint, loop, train
+from unpg.train.begin import begin
 from unpg.train.checkpoint import checkpoint_fault, checkpoints, latest_checkpoint, load_checkpoint
+from unpg.train.setup import prepare, resolve
+from unpg.train.trained import open_trained
 
 SETTINGS = {
     "backbone": {"kind": "small_iresnet", "dim": 16, "widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1], "dropout": 0.2},
@@ -524,6 +527,7 @@ def test_a_save_that_fails_does_not_hide_another_error(settings, tmp_path, monke
         {"precision": "fp16", "optim": {"kind": "adamw", "lr": 1e-3, "clip_norm": 1.0}},
         {"loss": {"kind": "uniface"}, "sampler": {"kind": "pk", "batch_size": 16}, "channels_last": True},
         {"loss": {"kind": "curricularface", "s": 16}, "accumulate": 2, "checkpoint": {"every_steps": 3, "keep": 1}},
+        {"head": {"kind": "sampled", "rate": 0.1, "lazy": True}, "sampler": {"kind": "pk", "batch_size": 8}},
     ],
 )
 def test_every_kind_of_state_goes_on_bit_for_bit(settings, tmp_path, monkeypatch, changes):
@@ -539,6 +543,34 @@ def test_every_kind_of_state_goes_on_bit_for_bit(settings, tmp_path, monkeypatch
     values = [load_checkpoint(latest_checkpoint(tmp_path / name)).values for name in ("whole", "run")]
     assert values[0]["scaler"] == values[1]["scaler"]
     assert values[0]["counters"] == values[1]["counters"]
+
+
+def test_full_and_sharded_class_weights_go_on_as_each_other(settings, tmp_path, monkeypatch):
+    train(settings(), tmp_path / "whole")
+    for first, then in ("full", "sharded"), ("sharded", "full"):
+        run = tmp_path / first
+        with monkeypatch.context() as patch:
+            at_step(patch, 4, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
+            with pytest.raises(Stopped):
+                train(settings(head={"kind": first}), run)
+        train(settings(head={"kind": then}), run, resume=True)
+        same_end(tmp_path / "whole", run)
+    with pytest.raises(ConfigError, match=r"head.kind was 'full', is now 'sampled'; .*between full and sharded"):
+        train(settings(head={"kind": "sampled"}), tmp_path / "full", resume=True)
+    with pytest.raises(ConfigError, match=r"other settings: seed was 0, is now 1\. Resume"):
+        train(settings(head={"kind": "sharded"}, seed=1), tmp_path / "full", resume=True)
+
+
+def test_fine_tuning_takes_what_lazy_class_weights_would_be(settings, tmp_path):
+    lazy = {"kind": "sampled", "rate": 0.1, "lazy": True}
+    done = train(settings(head=lazy, sampler={"kind": "pk", "batch_size": 8}), tmp_path / "run")
+    behind = load_checkpoint(latest_checkpoint(tmp_path / "run")).tensors["loss/pairs.head.weight"]
+    new = prepare(resolve(settings(init={"checkpoint": str(tmp_path / "run")})))
+    begin(new)
+    assert not torch.equal(done.loss.pairs.head.weight, behind)
+    torch.testing.assert_close(new.loss.pairs.head.weight.detach(), done.loss.pairs.head.weight, rtol=0, atol=0)
+    opened = open_trained(tmp_path / "run", device="cpu")
+    assert torch.equal(opened.loss.pairs.head.weight, done.loss.pairs.head.weight)
 
 
 @pytest.mark.parametrize(

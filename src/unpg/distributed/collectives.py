@@ -15,6 +15,7 @@ gradients those of one process:
 With one process, everything here is the identity.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ __all__ = [
     "gather",
     "gather_rows",
     "largest",
+    "lost_peer",
     "reduced_sum",
     "smallest",
     "sum_gradients",
@@ -38,7 +40,28 @@ __all__ = [
 ]
 
 
+# What gloo and NCCL say when another process is not there any more. What they say of calls that do not fit together is
+# not among it: that is a fault of the program.
+_LOST = re.compile(
+    r"connection (closed|reset) by (remote )?peer|connection refused|broken pipe|socket closed|remote process exited"
+    r"|timed out waiting|wait timeout|watchdog caught collective operation timeout|nccl(remoteerror|systemerror)",
+    re.IGNORECASE,
+)
+_BACKENDS = re.compile(r"gloo|nccl|tcpstore", re.IGNORECASE)
+
 T = TypeVar("T")
+
+
+def lost_peer(error: BaseException) -> bool:
+    """Whether an error, or what caused it, is that another process has gone or has not answered in time."""
+    found: BaseException | None = error
+    while found is not None:
+        text = str(found)
+        of_backend = isinstance(found, distributed.DistError) or _BACKENDS.search(text)
+        if isinstance(found, RuntimeError) and of_backend and _LOST.search(text):
+            return True
+        found = found.__cause__
+    return False
 
 
 def total(tensor: Tensor, world: World) -> Tensor:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,6 +14,7 @@ from unpg.errors import ConfigError
 
 __all__ = ["ALONE", "World", "part"]
 
+_LEFT = "left"  # key in the store: who was the first to leave
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets
 
 
@@ -26,12 +27,19 @@ class World:
         size: How many there are.
         group: How they talk; None is torch's default group, or nothing for one process.
         local_rank: Number of this process on its machine: which GPU is its own.
+        store: Where a process that leaves says so; it outlives the connections between them.
     """
 
     rank: int = 0
     size: int = 1
     group: distributed.ProcessGroup | None = None
     local_rank: int = 0
+    store: distributed.Store | None = None  # type: ignore[name-defined]
+
+    @property
+    def name(self) -> str:
+        """This process, for the beginning of a message; empty for one alone."""
+        return "" if self.alone else f"Process {self.rank} of {self.size}: "
 
     @property
     def alone(self) -> bool:
@@ -51,6 +59,19 @@ class World:
         """Wait until all are here."""
         if not self.alone:
             distributed.barrier(group=self.group)
+
+    def leave(self) -> None:
+        """Tell the others that this process ends early; call it before the connections close."""
+        if self.store is not None:
+            with suppress(RuntimeError):  # the store may have ended with whoever held it
+                self.store.compare_set(_LEFT, "", str(self.rank))
+
+    def who_left(self) -> int | None:
+        """The first process that has called :meth:`leave`; None if nobody has, or could."""
+        if self.store is not None:
+            with suppress(RuntimeError):
+                return int(self.store.get(_LEFT)) if self.store.check([_LEFT]) else None
+        return None
 
     def side_group(self) -> distributed.ProcessGroup | None:
         """Another group of the same processes, over the CPU, for talk beside the work; None for one process.
@@ -90,6 +111,7 @@ class World:
             yield ALONE
             return
         own = not distributed.is_initialized()
+        store = None
         if own:
             backend = "nccl" if torch.device(device).type == "cuda" else "gloo"
             within = timedelta(seconds=timeout)
@@ -99,7 +121,7 @@ class World:
             store = distributed.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
             distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=within)
         try:
-            yield cls(rank, size, distributed.group.WORLD, local)
+            yield cls(rank, size, distributed.group.WORLD, local, store)
         finally:
             if own:
                 distributed.destroy_process_group()

@@ -10,7 +10,7 @@ from unpg.config import to_dict
 from unpg.errors import ConfigError
 from unpg.export import load_model
 from unpg.export.state import fill
-from unpg.heads import FullHead, Head, SampledHead, ShardedHead
+from unpg.heads import FullHead, Head, SampledHead, ShardedHead, caught_up
 from unpg.losses import PairLoss, SumLoss
 from unpg.train.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
 from unpg.train.setup import Setup
@@ -59,7 +59,7 @@ def _fine_tune(given: Path, setup: Setup, shared: Split) -> str:
             raise ConfigError(f"init.checkpoint {given} is a run without a checkpoint yet.")
         path = newest
     heads = heads_of(setup.loss)
-    checkpoint = load_checkpoint(path, wanted=lambda name: name.startswith("backbone/") or name.endswith("head.weight"))
+    checkpoint = load_checkpoint(path, wanted=lambda name: name.startswith("backbone/") or "head." in name)
     values = checkpoint.values
     _require_same_preprocessing(values["config"]["preprocessing"], setup, f"init.checkpoint {path}")
     fill(setup.model.backbone, unflatten(values["backbone"], checkpoint.tensors), str(path))
@@ -74,13 +74,24 @@ def _fine_tune(given: Path, setup: Setup, shared: Split) -> str:
             f"network alone: init.model."
         )
     for (name, head), source in zip(heads.items(), before, strict=True):
-        _copy_known(name, head, checkpoint.tensors[source], checkpoint, setup, shared)
+        _copy_known(name, head, _class_weights(checkpoint, source), checkpoint, setup, shared)
     known = set(checkpoint.identities.names) & set(setup.images.identities)
     return (
         f"The network begins with the weights of {path}. {len(known)} identities known by name keep their class "
         f"weights, {len(setup.images.identities) - len(known)} are new; "
         f"{len(checkpoint.identities.names) - len(known)} of the checkpoint are not in this set."
     )
+
+
+def _class_weights(checkpoint: Checkpoint, name: str) -> torch.Tensor:
+    """After the checkpoint's last step, also of a head that is lazy."""
+    head = name.removesuffix("weight")
+    weight, history = (checkpoint.tensors.get(f"{head}{part}") for part in ("weight", "history"))
+    assert weight is not None
+    if history is None:
+        return weight
+    momentum, seen = (checkpoint.tensors[f"{head}{part}"] for part in ("of_momentum_buffer", "seen"))
+    return caught_up(weight, momentum, seen, history.tolist())[0]
 
 
 @torch.no_grad()

@@ -59,16 +59,24 @@ class HeadConfig:
         kind: full (every process has all), sharded (each process has a part of the classes), or sampled (sharded, and
             each step compares with a random part of them: Partial FC).
         rate: With sampled: the part of the classes that a step draws, besides those in its batch.
+        lazy: With sampled, and SGD: classes that were not drawn catch up with weight decay and momentum before they
+            are used again, as if SGD had moved them in every step; false leaves them as they are.
     """
 
     kind: Literal["full", "sharded", "sampled"] = "full"
     rate: float = 1.0
+    lazy: bool = False
 
     def __post_init__(self) -> None:
         _require(0 < self.rate <= 1, f"head.rate is a part of the classes in (0, 1], got {self.rate}.")
         _require(
             self.rate == 1 or self.kind == "sampled",
             f"head.rate is {self.rate}, but head.kind {self.kind} compares with all classes: set head.kind: sampled.",
+        )
+        _require(
+            not self.lazy or self.kind == "sampled",
+            f"head.lazy is for classes that a step leaves out, and head.kind {self.kind} leaves out none: set "
+            f"head.kind: sampled, or head.lazy: false.",
         )
 
 
@@ -302,7 +310,7 @@ class TrainConfig:
         streaming: How the similarities with class weights are computed: chunk (classes at once), keep_mib (what may be
             kept for the backward pass), products (float32 or bfloat16) and kernel (plain or triton). But for products,
             changes speed and memory, and results by rounding alone.
-        head: Where the class weights live: kind full, sharded or sampled (rate).
+        head: Where the class weights live: kind full, sharded or sampled (rate, lazy).
         epochs: Passes over the data.
         seed: Of everything that is drawn: weights, order, augmentation, held-out identities.
         hold_out: Share of the identities kept from training, for choosing settings; the benchmark held-out.
@@ -377,6 +385,11 @@ class TrainConfig:
         _require(self.threads is None or self.threads >= 1, f"threads must be >= 1 or null, got {self.threads}.")
         _require(0 <= self.hold_out < 1, f"hold_out is a share of the identities in [0, 1), got {self.hold_out}.")
         _require(self.checkpoint_epochs > 0, f"checkpoint_epochs must be > 0, got {self.checkpoint_epochs}.")
+        _require(
+            not self.head.lazy or self.optim.kind == "sgd",
+            f"head.lazy catches up with what SGD would have done; optim.kind is {self.optim.kind}. Set optim.kind: "
+            f"sgd, or head.lazy: false.",
+        )
         best = (self.checkpoint.best or "").rpartition("/")[0]
         _require(
             not best or (best in self.evaluation.benchmarks and self.evaluation.every_epochs is not None),

@@ -1,7 +1,7 @@
 """What can go wrong while training: images that could not be read, listed in the run; memory that did not suffice."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,13 @@ from typing import Any
 import torch
 
 from unpg.data import Fault, ImageSet
+from unpg.distributed import ALONE, World, lost_peer
 from unpg.errors import DataError, UnpgError, shown
 from unpg.json_file import parse_json
 from unpg.train.config import TrainConfig
+from unpg.train.stop import Stopped
 
-__all__ = ["TrainingError", "changed_on_disk", "explained", "write_faults"]
+__all__ = ["TrainingError", "changed_on_disk", "explained", "together", "write_faults"]
 
 _CPU_ALLOCATOR = "can't allocate memory"  # torch has no error of its own for the CPU
 
@@ -52,7 +54,35 @@ def changed_on_disk(images: ImageSet, digest: str) -> str | None:
 
 
 @contextmanager
-def explained(config: TrainConfig, step: int, classes: int, run: Path) -> Iterator[None]:
+def together(world: World, go_on: Callable[[], str]) -> Iterator[None]:
+    """If this process fails, tell the others; if another one has, say so instead of what became of the connection.
+
+    Args:
+        world: The processes.
+        go_on: Says how to go on with the run, in a sentence.
+
+    Raises:
+        TrainingError: Another process has gone, or did not answer in time.
+    """
+    try:
+        yield
+    except Stopped:  # all of them stop
+        raise
+    except BaseException as error:
+        if world.alone or not lost_peer(error):
+            world.leave()
+            raise
+        who = world.who_left()
+        name = "Another process" if who is None else f"Process {who}"
+        reason = str(error).strip().split("\n")[0].partition(". ")[0]
+        raise TrainingError(
+            f"{world.name}{name} has gone, or did not answer within the setting timeout: see its message. What was "
+            f"done since the newest checkpoint is done again. {go_on()} ({reason})"
+        ) from error
+
+
+@contextmanager
+def explained(config: TrainConfig, step: int, classes: int, run: Path, world: World = ALONE) -> Iterator[None]:
     """Say which settings need less memory, where there was too little for a step.
 
     Raises:
@@ -66,10 +96,11 @@ def explained(config: TrainConfig, step: int, classes: int, run: Path) -> Iterat
             raise
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise TrainingError(
-            f"Out of {'GPU ' if device else ''}memory in step {step}: batches of {config.sampler.batch_size} images in "
-            f"{config.accumulate} parts, {classes} classes in chunks of {_or(config.streaming.chunk, 'a chosen size')} "
-            f"(streaming.chunk), {_or(config.streaming.keep_mib, 'the default')} MiB of similarities kept "
-            f"(streaming.keep_mib), precision {config.precision}. {_advice(config)} The newest checkpoint in {run} is "
+            f"{world.name}Out of {'GPU ' if device else ''}memory in step {step}: batches of "
+            f"{config.sampler.batch_size} images in {config.accumulate} parts, {classes} classes in chunks of "
+            f"{_or(config.streaming.chunk, 'a chosen size')} (streaming.chunk), "
+            f"{_or(config.streaming.keep_mib, 'the default')} MiB of similarities kept (streaming.keep_mib), precision "
+            f"{config.precision}. {_advice(config)} The newest checkpoint in {run} is "
             f"from before: go on with --resume. ({reason})"
         ) from error
 

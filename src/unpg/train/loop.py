@@ -27,10 +27,10 @@ from unpg.losses import PairLoss, SumLoss, effective_rank
 from unpg.pairs import ClassPairs, FeaturePairs
 from unpg.train.begin import begin
 from unpg.train.config import TrainConfig
-from unpg.train.faults import TrainingError, changed_on_disk, explained, write_faults
+from unpg.train.faults import TrainingError, changed_on_disk, explained, together, write_faults
 from unpg.train.log import MetricsLog, NoLog, finite
 from unpg.train.monitor import CollapseMonitor
-from unpg.train.parallel import shared_embedder, split_rows
+from unpg.train.parallel import catch_up, shared_embedder, split_rows
 from unpg.train.picture import similarity_picture
 from unpg.train.resume import (
     choose_checkpoint,
@@ -96,11 +96,17 @@ def train(
     Raises:
         ConfigError: A setting is wrong; ``run`` already holds a run and ``resume`` is false, or holds another one.
         DataError: The data are missing or broken, or a checkpoint is damaged or could not be written.
-        TrainingError: Loss or gradient stayed not finite, or memory did not suffice.
+        TrainingError: Loss or gradient stayed not finite, memory did not suffice, or another process has gone.
         Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     console = console if console is not None and world.first else Console(quiet=True)
-    config = resolve(config)
+    with together(world, lambda: _go_on(run, world)):
+        return _train(resolve(config), run, resume, resume_from, console, world)
+
+
+def _train(
+    config: TrainConfig, run: Path, resume: bool, resume_from: Path | None, console: Console, world: World
+) -> Trained:
     chosen = None
     if resume:
         require_same_settings(config, run)
@@ -126,6 +132,7 @@ def train(
         with trainer.stop:
             trainer.train()
         trainer.saver.wait()
+        catch_up(setup.loss)
         results = trainer.evaluate()
         picture = _picture(trainer, results)
         unreadable = trainer.all_faults()
@@ -202,7 +209,7 @@ class _Trainer:
             task = progress.add_task("training", total=setup.steps, completed=self.step, note="")
             for epoch, batch in self._batches():
                 started = time.perf_counter()
-                with explained(config, self.step, len(setup.images.identities), self.run):
+                with explained(config, self.step, len(setup.images.identities), self.run, self.world):
                     done = self.stepper(batch, epoch, self.step)
                     self._count(done)
                 self.step += 1
@@ -237,10 +244,12 @@ class _Trainer:
             if self.stop.signal is not None and isinstance(error, WorkerError):
                 return  # whoever ended this process ended the workers too
             if not self.world.alone:  # the others wait for us in a step, and cannot save
-                raise type(error)(f"{error} {self._go_on()}") from error
+                raise type(error)(f"{self.world.name}{error} {_go_on(self.run, self.world)}") from error
             self.save()  # we are between two steps
             self.saver.wait()
-            raise type(error)(f"{error} The state after step {self.step} is saved. {self._go_on()}") from error
+            raise type(error)(
+                f"{error} The state after step {self.step} is saved. {_go_on(self.run, self.world)}"
+            ) from error
 
     def _stopping(self) -> bool:
         """Whether a signal came, to whichever process: all of them stop after the same step."""
@@ -346,13 +355,9 @@ class _Trainer:
         self.saver.wait()
         raise Stopped(
             f"stopped by {number.name} after step {self.step} of {self.setup.steps}; the state is saved. "
-            f"{self._go_on()}",
+            f"{_go_on(self.run, self.world)}",
             number,
         )
-
-    def _go_on(self) -> str:
-        start = "unpg" if self.world.alone else f"torchrun --nproc-per-node {self.world.size} -m unpg"
-        return f"Go on with: {start} train --config {self.run / 'config.yaml'} --out {self.run} --resume"
 
     def _note_best(self, results: Sequence[Result]) -> None:
         """Remember the evaluation if its ``checkpoint.best`` is the largest so far."""
@@ -392,6 +397,14 @@ class _Window:
     def rate(self) -> float:
         seconds = sum(s for _, s in self._steps)
         return sum(n for n, _ in self._steps) / seconds if seconds > 0 else float("nan")
+
+
+def _go_on(run: Path, world: World) -> str:
+    """How to go on with a run, a sentence."""
+    if not (run / "config.yaml").exists():
+        return "Nothing was trained yet: start the run again."
+    start = "unpg" if world.alone else f"torchrun --nproc-per-node {world.size} -m unpg"
+    return f"Go on with: {start} train --config {run / 'config.yaml'} --out {run} --resume"
 
 
 def _require_unused(run: Path) -> None:

@@ -15,12 +15,16 @@ from unpg.distributed import World, gather, part, total
 from unpg.embed import Model, embed
 from unpg.evaluate import EmbedFunction, embedder
 from unpg.heads import SampledHead, ShardedHead
+from unpg.losses import PairLoss
+from unpg.pairs import ClassPairs
 from unpg.train.state import Split
 
 __all__ = [
     "RankSampler",
+    "catch_up",
     "clip_gradient",
     "common_parameters",
+    "compares_the_batch",
     "micro_places",
     "over_processes",
     "own_parameters",
@@ -112,7 +116,9 @@ def split_rows(loss: nn.Module) -> Split:
         if isinstance(head, ShardedHead | SampledHead) and not head.world.alone:
             rows = range(head.first * head.centers, head.last * head.centers)
             whole = head.num_classes * head.centers
-            found |= {f"loss/{name}.{n}": (rows, whole) for n, t in head.state_dict().items() if len(t) == len(rows)}
+            common = head.COMMON_STATE if isinstance(head, SampledHead) else ()
+            by_rows = [n for n, t in head.state_dict().items() if n not in common and len(t) == len(rows)]
+            found |= {f"loss/{name}.{n}": (rows, whole) for n in by_rows}
     return found
 
 
@@ -139,10 +145,22 @@ def own_parameters(loss: nn.Module) -> list[nn.Parameter]:
     return [p for head in heads for p in head.parameters()]
 
 
+def catch_up(loss: nn.Module) -> None:
+    """Bring class weights that a lazy head has left behind up to the last step."""
+    for head in loss.modules():
+        if isinstance(head, SampledHead):
+            head.catch_up_all()
+
+
 def common_parameters(loss: nn.Module) -> list[nn.Parameter]:
     """What all processes hold alike: gradients are to be added up."""
     own = {id(p) for p in own_parameters(loss)}
     return [p for p in loss.parameters() if id(p) not in own]
+
+
+def compares_the_batch(loss: nn.Module) -> bool:
+    """Whether a part of the loss sees more of the batch than one feature at a time."""
+    return any(isinstance(m, PairLoss) and not isinstance(m.pairs, ClassPairs) for m in loss.modules())
 
 
 @torch.no_grad()

@@ -40,6 +40,7 @@ _SHOWN = 5
 # What may differ on resuming; the first group changes no number, the second is said by `promise`.
 _MAY_CHANGE = ("workers", "log_every", "tensorboard", "checkpoint_epochs", "checkpoint", "timeout")
 _CONDITIONS = ("threads", "device", "precision", "streaming")
+_WHOLE_HEADS = ("full", "sharded")  # whose weights and momentum have the same names and rows in a checkpoint
 
 
 def require_same_settings(config: TrainConfig, run: Path) -> None:
@@ -51,8 +52,16 @@ def require_same_settings(config: TrainConfig, run: Path) -> None:
     saved = run / "config.yaml"
     if not saved.exists():
         raise ConfigError(f"{run} holds no run to resume: it has no config.yaml. Leave --resume out to start one.")
-    before = to_dict(from_yaml(TrainConfig, saved))
-    changed = _differences(before, to_dict(config))
+    before, now = to_dict(from_yaml(TrainConfig, saved)), to_dict(config)
+    heads = [settings["head"]["kind"] for settings in (before, now)]
+    if all(kind in _WHOLE_HEADS for kind in heads):
+        now["head"]["kind"] = before["head"]["kind"]
+    changed = _differences(before, now)
+    if changed and heads[0] != heads[1] and "sampled" in heads:
+        changed.append(
+            "head.kind may change between full and sharded, which hold the same weights; sampled compares with other "
+            "classes in each step, and is another loss"
+        )
     if changed:
         raise ConfigError(
             f"{run} was started with other settings: {'; '.join(changed)}. Resume with the same ones (--config "
@@ -161,13 +170,17 @@ def conditions(setup: Setup, world_size: int = 1) -> dict[str, str]:
         "processes": str(world_size),
         "precision": setup.config.precision,
         "streaming": str(to_dict(setup.config.streaming)),
+        # One process computes the same with a full head and a sharded one.
+        **({"head": setup.config.head.kind} if world_size > 1 else {}),
     }
 
 
 def promise(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """What a resumed run is worth: bit for bit where nothing differs, and else what differs and what still holds."""
     changed = [
-        f"{name} was {before.get(name)}, is now {value}" for name, value in now.items() if before.get(name) != value
+        f"{name} was {before.get(name)}, is now {value}"
+        for name, value in now.items()
+        if before.get(name) != value and not (name == "head" and name not in before)
     ]
     kept = "Images, their order and augmentation, rates, class weights, momentum and statistics go on as they were"
     if not changed and now["device"] == "cpu":

@@ -25,7 +25,7 @@ from unpg.registry import Registry
 from unpg.train.activation import recompute_blocks
 from unpg.train.config import TrainConfig
 from unpg.train.optim import build_optimizer
-from unpg.train.parallel import RankSampler
+from unpg.train.parallel import RankSampler, compares_the_batch
 
 __all__ = ["Setup", "device_of", "prepare", "resolve"]
 
@@ -121,6 +121,13 @@ def prepare(config: TrainConfig, world: World = ALONE) -> Setup:
     )
     sampler = _sampler(config, images)
     loss = _loss(config, len(images.identities), model.backbone.dim, sampler.steps_per_epoch, world)
+    drawn = any(isinstance(module, SampledHead) for module in loss.modules())
+    if drawn and config.accumulate > 1 and (config.pairs != "whole" or not compares_the_batch(loss)):
+        raise ConfigError(
+            f"head.kind sampled has the gradient of one draw of classes, and accumulate {config.accumulate} takes the "
+            f"loss of one micro-batch after the other, each with its own labels: set accumulate: 1, or head.kind: "
+            f"sharded. (A loss that compares the images of a batch can have both, with pairs: whole.)"
+        )
     if config.global_batch_norm:
         global_batch_norm(model.backbone, world)
     if config.recompute:
@@ -151,7 +158,10 @@ def _loss(config: TrainConfig, num_classes: int, dim: int, steps_per_epoch: int,
             return FullHead(num_classes, dim, centers=centers)
         if config.head.kind == "sharded":
             return ShardedHead(num_classes, dim, world, centers=centers)
-        return SampledHead(num_classes, dim, world, rate=config.head.rate, seed=config.seed, centers=centers)
+        options = config.head
+        return SampledHead(
+            num_classes, dim, world, rate=options.rate, seed=config.seed, centers=centers, lazy=options.lazy
+        )
 
     with making_heads(head):
         loss: PairLoss | SumLoss = _build(LOSSES, config.loss, num_classes=num_classes, dim=dim)

@@ -13,11 +13,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from unpg.data import Batch
 from unpg.distributed import largest, sum_gradients
-from unpg.losses import LossOutput, PairLoss, global_loss
-from unpg.pairs import ClassPairs
+from unpg.losses import LossOutput, global_loss
 from unpg.train.activation import unmoved_statistics
 from unpg.train.optim import learning_rate
-from unpg.train.parallel import clip_gradient, common_parameters, micro_places, over_processes, own_parameters
+from unpg.train.parallel import (
+    clip_gradient,
+    common_parameters,
+    compares_the_batch,
+    micro_places,
+    over_processes,
+    own_parameters,
+)
 from unpg.train.setup import Setup
 
 __all__ = ["Stepped", "Stepper"]
@@ -32,7 +38,8 @@ class Stepped(NamedTuple):
         features: (n, d) of the last micro-batch of this process, detached.
         out: Of the loss, the same in all processes; ``loss`` is the whole batch's, the rest the last micro-batch's.
         grad_norm: Of the whole gradient, before clipping.
-        updated: Whether the weights moved; not where loss or gradient are not finite, in whatever process.
+        updated: Whether weights and running statistics moved; not where loss or gradient are not finite, in whatever
+            process.
     """
 
     features: Tensor
@@ -67,7 +74,7 @@ class Stepper:
             if self.world.alone
             else ShardedGradScaler(setup.device.type, enabled=half, process_group=self.world.group)
         )
-        self.in_two_passes = config.accumulate > 1 and config.pairs == "whole" and _compares_the_batch(setup.loss)
+        self.in_two_passes = config.accumulate > 1 and config.pairs == "whole" and compares_the_batch(setup.loss)
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Stepped:
         """Step number ``step`` (from 0) of the run, on this process's part of the batch."""
@@ -77,6 +84,7 @@ class Stepper:
             group["lr"] = rate
         setup.model.backbone.train()
         setup.optimizer.zero_grad(set_to_none=True)
+        before = [buffer.clone() for buffer in setup.model.backbone.buffers()]
         micros = list(self._micro_batches(batch, self.setup.batch_size(step)))
         passes = self._two_passes if self.in_two_passes else self._one_pass
         features, out = passes(micros, epoch, step)
@@ -89,6 +97,9 @@ class Stepper:
         updated = not bool(bad)
         if updated:
             self.scaler.step(setup.optimizer)
+        else:  # running statistics have seen what is not finite, and would stay so for good
+            for buffer, value in zip(setup.model.backbone.buffers(), before, strict=True):
+                buffer.copy_(value)
         self.scaler.update()
         return Stepped(features.detach(), replace(out, per_anchor=out.per_anchor.detach()), grad_norm, updated)
 
@@ -163,8 +174,3 @@ class Stepper:
     def _silent(self, more: bool) -> "nullcontext[None]":
         """Gradients are added up over the processes with the last micro-batch."""
         return self.network.no_sync() if more and isinstance(self.network, DistributedDataParallel) else nullcontext()  # type: ignore[return-value]
-
-
-def _compares_the_batch(loss: nn.Module) -> bool:
-    """Whether a part of the loss sees more of the batch than one feature at a time."""
-    return any(isinstance(m, PairLoss) and not isinstance(m.pairs, ClassPairs) for m in loss.modules())

@@ -8,6 +8,7 @@ from unpg.config import from_yaml
 from unpg.errors import DataError
 from unpg.train.checkpoint import latest_checkpoint, load_checkpoint
 from unpg.train.config import EvaluationConfig, TrainConfig
+from unpg.train.parallel import catch_up
 from unpg.train.resume import require_same_data
 from unpg.train.setup import Setup, prepare
 from unpg.train.snapshot import put_back_weights
@@ -44,6 +45,7 @@ def open_trained(run: Path, *, benchmarks: Sequence[str] = (), device: str = "au
     checkpoint = load_checkpoint(newest, wanted=lambda name: name.startswith(("backbone/", "loss/")))
     require_same_data(checkpoint.identities, checkpoint.values["data"], setup.images, newest)
     put_back_weights(checkpoint, setup)
+    catch_up(setup.loss)
     setup.model.backbone.eval()
     setup.loss.eval()
     return setup

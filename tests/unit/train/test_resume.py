@@ -37,6 +37,11 @@ def test_what_differs_is_said(name):
     assert ("scaler" in text) == (name == "precision")
 
 
+def test_where_class_weights_live_counts_only_where_several_processes_share_them():
+    assert "head was full, is now sharded" in promise(NOW | {"head": "full"}, NOW | {"head": "sharded"})
+    assert "Not bit" not in promise(NOW, NOW | {"head": "sharded"})
+
+
 def test_a_condition_that_an_older_checkpoint_does_not_know_counts_as_different():
     assert "processor was None, is now x86" in promise(NOW, NOW | {"processor": "x86"})
 
@@ -78,10 +83,16 @@ def test_rows_of_sharded_heads_are_those_of_their_centers():
     loss.a = ShardedHead(7, 4, world, centers=3)
     loss.b = SampledHead(7, 4, world, rate=0.5)
     loss.b.attach(torch.optim.SGD(loss.parameters(), lr=0.1))
+    loss.c = SampledHead(7, 4, world, lazy=True)
+    loss.c.attach(torch.optim.SGD(loss.c.parameters(), lr=0.1))
+    loss.c.history = [(0.1, 0.9, 0.0)] * 3  # as many steps as there are classes here, and not theirs
     assert split_rows(loss) == {
         "loss/a.weight": (range(6, 15), 21),
         "loss/b.weight": (range(2, 5), 7),
         "loss/b.of_momentum_buffer": (range(2, 5), 7),
+        "loss/c.weight": (range(2, 5), 7),
+        "loss/c.of_momentum_buffer": (range(2, 5), 7),
+        "loss/c.seen": (range(2, 5), 7),
     }
 
 
