@@ -32,6 +32,7 @@ from unpg.data.record_set import RecordSet
 from unpg.data.recordio import RecordFile, RecordWriter, pack
 from unpg.data.stretched import StretchedSet
 from unpg.data.tar_set import TarSet
+from unpg.data.truth_file import read_truth
 from unpg.embed.embeddings import Embeddings
 from unpg.embed.model import Model
 from unpg.errors import DataError, UnpgError
@@ -387,6 +388,16 @@ def embeddings_file(folder: Path) -> None:
     vectors = np.eye(3, 4, dtype=np.float32)
     norms, labels, readable = np.ones(3, np.float32), np.arange(3, dtype=np.int64), np.ones(3, np.bool_)
     Embeddings(vectors, norms, labels, ["a", "b", "c"], readable, {"flip": "none"}).save(folder / "e.safetensors")
+
+
+def truth_folder(folder: Path) -> None:
+    for k in range(4):
+        place = folder / "faces" / "ab"[k // 2]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{k}.png").write_bytes(picture(k))
+    lines = [f"{'ab'[k // 2]}/{k}.png,{'ab'[k // 2]},{'abab'[k]}" for k in range(4)]
+    (folder / "truth.csv").write_text("\n".join(["path,identity,shows", *lines]) + "\n")
+    (folder / "identities.csv").write_text("identity,twin_of\na,\nb,a\n")
 
 
 def run_folder(folder: Path) -> None:
@@ -911,6 +922,14 @@ READERS = (
             count=500,
         )
         for form, data in (("folder", "a/2.png"), ("csv", "images/a/2.png"))
+    ),
+    Reader(
+        "truth",
+        truth_folder,
+        lambda place: read_truth(place / "truth.csv", folder.FolderSet(place / "faces")),
+        ["truth.csv", "identities.csv"],
+        ["read_truth"],
+        TEXTS,
     ),
     Reader(
         "bin",

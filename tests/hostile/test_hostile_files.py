@@ -100,7 +100,7 @@ def test_a_picture_of_60_000_x_60_000_is_refused_by_its_head(child, name, conten
     reply = child.ask(do="one", name=name, target="a.img", data=content)
     assert reply["refused"]
     assert not reply["fault"]  # no memory was asked for
-    assert len(reply["said"]) == 2  # as a path, and as bytes
+    assert len(reply["said"]) == 3  # as a path, as bytes, and into a place of its own
     assert all("more than the 64,000,000" in said for said in reply["said"])
 
 

@@ -57,6 +57,7 @@ NOT_READERS = {
     "fill": "is given tensors",
     "TextBlock": "is given lines",
     "Skipped": "is given a path",
+    "Written": "is given a path",
 }
 
 

@@ -52,13 +52,22 @@ def read_truth(file: str | PathLike[str], image_set: ImageSet) -> Truth:
 
 def _rows(file: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
     rows = csv.reader(read_lines(file))
-    header = next(rows, [])
+    try:
+        header, *rest = [(rows.line_num, cells) for cells in rows] or [(1, [])]
+    except csv.Error as error:
+        raise DataError(f"{file}, line {rows.line_num}: {error}.") from error
+    return _columns(file, header[1], rest, columns)
+
+
+def _columns(
+    file: Path, header: list[str], rows: list[tuple[int, list[str]]], columns: tuple[str, ...]
+) -> list[tuple[str, ...]]:
     lacking = [column for column in columns if column not in header]
     if lacking:
         raise DataError(f"{file}, line 1: expected the columns {', '.join(columns)}; {', '.join(lacking)} is missing.")
     found = []
-    for cells in rows:
+    for line, cells in rows:
         if len(cells) != len(header):
-            raise DataError(f"{file}, line {rows.line_num}: expected {len(header)} values, got {len(cells)}.")
+            raise DataError(f"{file}, line {line}: expected {len(header)} values, got {len(cells)}.")
         found.append(tuple(cells[header.index(column)] for column in columns))
     return found
