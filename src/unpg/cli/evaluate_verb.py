@@ -243,7 +243,7 @@ def _once(embed: EmbedFunction) -> EmbedFunction:
 def _prepared(benchmark: Benchmark, found: argparse.Namespace, settings: Bootstrap | None) -> Benchmark:
     """The benchmark with what this call asks of it."""
     if isinstance(benchmark, AllPairsBenchmark):
-        return dataclasses.replace(benchmark, evidence=settings is not None, hardest=SHOWN_HARDEST)
+        return dataclasses.replace(benchmark, evidence=settings is not None, hardest=SHOWN_HARDEST, device=found.device)
     if isinstance(benchmark, TemplateBenchmark | SearchBenchmark):
         return dataclasses.replace(benchmark, pooling=found.pooling)
     return benchmark

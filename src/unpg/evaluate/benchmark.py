@@ -98,6 +98,7 @@ class AllPairsBenchmark:
         targets: FARs to report.
         evidence: Keep what intervals need, at the cost of a second pass over the pairs.
         hardest: Name so many of the hardest pairs of each kind, at the cost of a pass; 0 for none.
+        device: Where the embeddings are compared.
     """
 
     name: str
@@ -105,12 +106,15 @@ class AllPairsBenchmark:
     targets: Sequence[float] = ALL_PAIRS_TARGETS
     evidence: bool = False
     hardest: int = 0
+    device: str = "cpu"
 
     def run(self, embed: EmbedFunction) -> AllPairsResult:
         """AUC, EER, TAR at each FAR, and the histograms of genuine and impostor cosines."""
         vectors, _ = embedded(self.images, embed)
         labels = self.images.labels
-        result = judge_all_pairs(self.name, vectors, labels, targets=self.targets, evidence=self.evidence)
+        result = judge_all_pairs(
+            self.name, vectors, labels, targets=self.targets, device=self.device, evidence=self.evidence
+        )
         if not self.hardest:
             return result
         pairs = hardest_pairs(vectors, labels, self.hardest)
