@@ -55,12 +55,18 @@ def losses(run):
     return {e["step"]: e["loss"] for e in events if e["event"] == "step"}
 
 
+def steps_told(run):
+    """Counted in the text: while a run writes, its last line may be half there."""
+    log = run / "metrics.jsonl"
+    return log.read_text().count('"event": "step"') if log.exists() else 0
+
+
 def run_until(world, run, settings, resume, steps):
     """Train, and let the last process get a SIGTERM once ``steps`` steps are logged; None trains to the end."""
     if steps is not None and world.rank == world.size - 1:
 
         def watch():
-            while not (run / "metrics.jsonl").exists() or len(losses(run)) < steps:
+            while steps_told(run) < steps:
                 time.sleep(0.02)
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -115,7 +121,7 @@ def workers(parent):
 
 
 def kill_a_rank(started, run, steps):
-    while not (run / "metrics.jsonl").exists() or len(losses(run)) < steps:
+    while steps_told(run) < steps:
         assert started.poll() is None, started.stdout.read()
         time.sleep(0.05)
     os.kill(workers(started.pid)[-1], signal.SIGKILL)
