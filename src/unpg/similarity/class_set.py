@@ -87,10 +87,10 @@ class ClassSet:
         """
         check_reshape(reshape, self.rows)
         if self.streaming.kernel == "triton" and self._fuses(reduction, reshape):
-            value, own = _fuse_classes(self.rows, self.weights, self, float(reduction.scale), reshape)
+            value, own = _fuse_classes(self.rows, self.weights, self, float(reduction.scale), reshape, self._keeps())
             value = value if offset is None else value + offset
         else:
-            keep = torch.is_grad_enabled() and self.streaming.keeps(len(self.rows) * len(self.weights), self.rows)
+            keep = self._keeps()
             value, own = _reduce_classes(self.rows, self.weights, offset, self, reduction, reshape, keep)
         if isinstance(reduction, SumSoftplus) and self.shard.inclusion < 1:
             value = value / self.shard.inclusion
@@ -103,6 +103,11 @@ class ClassSet:
         elif self._own is None:
             self._own = own
         return value
+
+    def _keeps(self) -> bool:
+        """Whether the similarities, or what has been made of them, are kept for the backward pass."""
+        like = rounded(self.rows[:0], self.streaming.products) if self.streaming.kernel == "triton" else self.rows
+        return torch.is_grad_enabled() and self.streaming.keeps(len(self.rows) * len(self.weights), like)
 
     def _fuses(self, reduction: Reduction, reshape: Reshape | None) -> bool:
         """Whether there is a kernel for it."""
@@ -372,29 +377,37 @@ class _FuseClasses(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, weights: Tensor, classes: ClassSet, scale: float, margin: fused.NegativeMargin | None
+        ctx: Any,
+        rows: Tensor,
+        weights: Tensor,
+        classes: ClassSet,
+        scale: float,
+        margin: fused.NegativeMargin | None,
+        keep: bool,
     ) -> tuple[Tensor, Tensor]:
-        factors = rounded(rows, classes.streaming.products)
         norms = torch.linalg.vector_norm(weights, dim=1, dtype=torch.float32)
         inverse = torch.where(norms > 0, 1 / norms, 0)
-        part = fused.class_forward(factors, weights, inverse, classes.shard.places, scale, margin)
+        options: dict[str, Any] = {"margin": margin, "products": classes.streaming.products}
+        ctx.shares = [] if keep and fused.keeps_shares(scale, margin, len(weights)) else None
+        labels = classes.shard.places
+        part = fused.class_forward(rows, weights, inverse, labels, scale, **options, shares=ctx.shares)
         peak, exponentials = LogSumExp(scale).across(part, classes.shard.world)
         own, place = classes._own_centers()
         own = total(own, classes.shard.world)
-        ctx.save_for_backward(rows, weights, factors, inverse, classes.shard.places, peak, exponentials, own, place)
-        ctx.scale, ctx.margin, ctx.world = scale, margin, classes.shard.world
+        ctx.save_for_backward(rows, weights, inverse, labels, peak, exponentials, own, place)
+        ctx.scale, ctx.options, ctx.world = scale, options, classes.shard.world
         return peak + exponentials.log(), own
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_own: Tensor) -> tuple[Tensor | None, ...]:
-        rows, weights, factors, inverse, labels, peak, exponentials, own, place = ctx.saved_tensors
+        rows, weights, inverse, labels, peak, exponentials, own, place = ctx.saved_tensors
         grad, grad_own = grad * ctx.world.size, grad_own * ctx.world.size  # rule 2 of unpg.distributed.collectives
         d_rows, d_weights = fused.class_backward(
-            factors, weights, inverse, labels, ctx.scale, peak, exponentials, grad.contiguous(), ctx.margin
+            rows, weights, inverse, labels, ctx.scale, peak, exponentials, grad, **ctx.options, shares=ctx.shares
         )
         _pull_own(rows, weights, inverse, place, own, grad_own, d_rows, d_weights)
-        return d_rows, d_weights.to(weights.dtype), None, None, None
+        return d_rows, d_weights.to(weights.dtype), None, None, None, None
 
 
 _fuse_classes: Callable[..., tuple[Tensor, Tensor]] = torch.compiler.disable(_FuseClasses.apply)

@@ -12,6 +12,7 @@ An empty set has peak ``torch.finfo(torch.float32).min``, total 0 and gradient z
 Shapes: b rows (features), c classes, d embedding size.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from unpg.errors import ConfigError, ShapeError
 from unpg.similarity import kernels
-from unpg.similarity.products import wide_product
+from unpg.similarity.products import Precision, rounded, wide_product
 from unpg.similarity.reshape import HardenedNegative, SelfPacedNegative
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "available",
     "class_backward",
     "class_forward",
+    "keeps_shares",
     "pair_backward",
     "pair_forward",
 ]
@@ -74,15 +76,20 @@ def class_forward(
     labels: Tensor,
     scale: float,
     margin: NegativeMargin | None = None,
+    *,
+    products: Precision = "float32",
+    shares: list[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """``log sum exp`` over all classes but the row's own, of ``scale * cosine``: as ``peak + log(total)``.
 
-    Products are taken in the type of ``rows``: float32 exactly so (no TF32); bfloat16 with float32 sums, for which
-    weights of float32 are rounded piece by piece. Similarities, and so Curricular's choice of hard classes, are of
-    the rounded vectors then.
+    Products are float32 ones, exactly so (no TF32); or of bfloat16 factors with float32 sums, for which weights of
+    float32 are rounded piece by piece. Similarities, and so Curricular's choice of hard classes, are of the rounded
+    vectors then.
 
-    Memory beyond inputs and result: 8 bytes a row and split, 1 MiB or 16 bytes a row, a few times over while merging;
-    and ``WORKSPACE`` if weights must be rounded. Never (b, c).
+    Cosines are bounded, and so are logits without a margin: one number for all rows keeps their exponentials and sums
+    within float32 for scales up to about 80, and serves as the peak. Else the largest logit of each row is found.
+
+    Memory beyond inputs and result: two buffers of ``WORKSPACE`` bytes. (b, c) never, unless kept in ``shares``.
 
     Args:
         rows: (b, d) unit features, bfloat16 or float32.
@@ -91,45 +98,49 @@ def class_forward(
         labels: (b,) int64. A label outside 0 .. c - 1 names no class here, and nothing is left out of its row.
         scale: Multiplies the similarities.
         margin: Reshapes the similarities; None leaves them.
+        products: Type of the factors of products of float32 rows.
+        shares: Where :func:`keeps_shares`, a list to which exponentials (b, n) of the type of the factors are appended
+            for each piece of n classes: given to :func:`class_backward`, they spare it a product.
 
     Returns:
         peak and total, both (b,) float32.
     """
-    _check_classes(rows, weights, inverse_norms, labels, margin)
-    (b, d), c = rows.shape, len(weights)
-    blocks = _blocks(rows.dtype, d)
-    options = _class_options(blocks, d, margin)
-    rows, weights, labels = rows.contiguous(), weights.contiguous(), labels.contiguous()
-    inverse_norms = inverse_norms.contiguous()
-    threshold, t = _curriculum(margin, inverse_norms)
-    peak = rows.new_full((b,), _LOWEST, dtype=torch.float32)
+    x = _Classes(rows, weights, inverse_norms, labels, scale, margin, products)
+    b = len(rows)
+    reference = _reference(scale, margin, len(weights))
+    peak = rows.new_full((b,), _LOWEST if reference is None else reference, dtype=torch.float32)
     total = rows.new_zeros(b, dtype=torch.float32)
-    piece = c if weights.dtype == rows.dtype else WORKSPACE // (d * rows.element_size())
-    for start, stop in _pieces(c if b else 0, piece, blocks.columns):
-        tiles = _ceil(stop - start, blocks.columns)
-        per_split = blocks.columns * _ceil(tiles, max(1, _PROGRAMS // _ceil(b, blocks.rows)))
-        splits = _ceil(stop - start, per_split)
-        peaks, totals = (torch.cat([x.new_empty(splits, b), x[None]]) for x in (peak, total))
-        with _on(rows):
-            kernels.class_forward_kernel[(_ceil(b, blocks.rows), splits)](
-                rows,
-                weights[start:stop].to(rows.dtype),
-                inverse_norms[start:stop],
-                labels,
-                peaks,
-                totals,
-                threshold,
-                t,
-                float(scale),
-                margin.m if isinstance(margin, SelfPacedNegative) else 0.0,
-                b,
-                stop - start,
-                start,
-                per_split,
-                **options,
-            )
-        peak, total = _merged(peaks, totals)
-    return peak, total
+    ones = torch.ones_like(total)
+    for start, stop in x.forward_pieces():
+        columns = x.weights[start:stop].to(x.factors.dtype)
+        tiles = _ceil(stop - start, x.blocks.columns)
+        if reference is None:
+            per_split = x.blocks.columns * _ceil(tiles, max(1, _PROGRAMS // _ceil(b, x.blocks.rows)))
+            splits = _ceil(stop - start, per_split)
+            peaks, totals = (torch.cat([y.new_empty(splits, b), y[None]]) for y in (peak, total))
+            with _on(rows):
+                kernels.class_peaks_kernel[(_ceil(b, x.blocks.rows), splits)](
+                    *x.operands(columns, start),
+                    peaks,
+                    totals,
+                    *x.sizes(start, stop),
+                    per_split,
+                    **x.options,
+                )
+            peak, total = _merged(peaks, totals)
+            continue
+        totals = rows.new_empty(tiles, b, dtype=torch.float32)
+        share = None if shares is None else x.workspace(stop - start)
+        x.share(columns, start, peak, ones, totals, share)
+        total += totals.sum(dim=0)
+        if shares is not None and share is not None:
+            shares.append(share[:, : stop - start].to(x.factors.dtype))
+    return torch.where(total > 0, peak, _LOWEST), total
+
+
+def keeps_shares(scale: float, margin: NegativeMargin | None, classes: int) -> bool:
+    """Whether :func:`class_forward` can keep its exponentials: what to divide them by must be known beforehand."""
+    return _reference(scale, margin, classes) is not None
 
 
 @torch.no_grad()
@@ -143,15 +154,19 @@ def class_backward(
     total: Tensor,
     grad: Tensor,
     margin: NegativeMargin | None = None,
+    *,
+    products: Precision = "float32",
+    shares: list[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of :func:`class_forward` by the rows as they are, and by the weights through their normalisation.
 
-    Piece by piece of the classes, a kernel writes dL/d(rows @ weights.T) into a workspace, rounded to the type of
-    ``rows`` (bfloat16 keeps float32's range), and two matrix products of torch with float32 sums and results make
-    the gradients. For float32 these two follow torch's setting for float32 products, which unless changed is exact.
+    Piece by piece of the classes, a kernel writes dL/d(rows @ weights.T) into a workspace, rounded to the type of the
+    factors (bfloat16 keeps float32's range), and two matrix products of torch with float32 sums and results make the
+    gradients. Where exponentials have been kept, they are multiplied as they are: what belongs to a row goes to the
+    other factor and the result. Float32 products follow torch's setting for these, which unless changed is exact.
 
-    Memory beyond inputs and results: three buffers of at most ``WORKSPACE`` bytes each (for b above 131,072 the
-    first takes 128 columns of b rows), and one more (b, d). Never (b, c).
+    Memory beyond inputs and results: two buffers of at most ``WORKSPACE`` bytes each (for b above 131,072 the first
+    takes 128 columns of b rows), and a few of (b, d). Never (b, c).
 
     Args:
         rows: As for :func:`class_forward`.
@@ -163,66 +178,149 @@ def class_backward(
         total: (b,), likewise.
         grad: (b,) float32, dL/d(peak + log(total)).
         margin: As for :func:`class_forward`.
+        products: As for :func:`class_forward`.
+        shares: What it kept, to be emptied; None or nothing to compute it again.
 
     Returns:
         d_rows (b, d) and d_weights (c, d), float32.
     """
-    _check_classes(rows, weights, inverse_norms, labels, margin)
+    x = _Classes(rows, weights, inverse_norms, labels, scale, margin, products)
     for name, tensor in ("peak", peak), ("total", total), ("grad", grad):
         _check(name, tensor, rows, rows.shape[:1], torch.float32)
     (b, d), c = rows.shape, len(weights)
-    blocks = _blocks(rows.dtype, d)
-    options = _class_options(blocks, d, margin)
-    rows, weights, labels, peak = rows.contiguous(), weights.contiguous(), labels.contiguous(), peak.contiguous()
-    inverse_norms = inverse_norms.contiguous()
-    threshold, t = _curriculum(margin, inverse_norms)
-    factors = torch.where(total > 0, grad / torch.where(total > 0, total, 1), 0)
+    some = total > 0
+    factors = torch.where(some, float(scale) * grad / torch.where(some, total, 1), 0)
+    peak = torch.where(some, peak, 0)
+    pulled, row_factors = x.factors, torch.ones_like(factors)
+    if shares:
+        reference = _reference(scale, margin, c)
+        assert reference is not None
+        row_factors = factors * torch.where(some, reference - peak, 0).exp()
+        pulled = (rows * row_factors[:, None]).to(x.factors.dtype)
     d_rows = rows.new_zeros(b, d, dtype=torch.float32)
-    d_weights = rows.new_zeros(c, d, dtype=torch.float32)
-    piece = WORKSPACE // max(b * rows.element_size(), 4 * d)
-    errors: Tensor | None = None
-    for start, stop in _pieces(c if b else 0, piece, blocks.columns):
-        if errors is None:
-            # The interpreter would cut bfloat16 off instead of rounding it.
-            width = _ceil(stop, 16) * 16  # rows start where cuBLAS likes them to
-            errors = rows.new_empty(b, width, dtype=torch.float32 if _INTERPRETED else rows.dtype)
-        columns = weights[start:stop].to(rows.dtype)
+    d_weights = torch.zeros_like(weights, dtype=torch.float32) if b == 0 else rows.new_empty(c, d, dtype=torch.float32)
+    workspace: Tensor | None = None
+    for start, stop in x.forward_pieces() if shares else x.backward_pieces():
+        columns = x.weights[start:stop].to(x.factors.dtype)
+        if shares:
+            error = shares.pop(0)
+        else:
+            workspace = x.workspace(stop) if workspace is None else workspace
+            x.share(columns, start, peak, factors, None, workspace)
+            error = workspace[:, : stop - start].to(x.factors.dtype)
+        d_rows += wide_product(error, columns)
+        pulls = wide_product(error.T, pulled, out=d_weights[start:stop])
+        breadth = max(16, _power_of_two(d))
+        height = max(1, 2048 // breadth)
         with _on(rows):
-            kernels.class_errors_kernel[(_ceil(b, blocks.rows), _ceil(stop - start, blocks.columns))](
-                rows,
-                columns,
-                inverse_norms[start:stop],
-                labels,
-                peak,
-                factors,
-                errors,
-                threshold,
-                t,
-                float(scale),
-                margin.m if isinstance(margin, SelfPacedNegative) else 0.0,
-                b,
-                stop - start,
-                start,
-                errors.stride(0),
-                **options,
-            )
-            error = errors[:, : stop - start].to(rows.dtype)
-            d_rows += wide_product(error, columns)
-            pulls = wide_product(error.T, rows)
-            breadth = max(16, _power_of_two(d))
-            height = max(1, 2048 // breadth)
             kernels.through_norm_kernel[(_ceil(stop - start, height),)](
                 pulls,
-                weights[start:stop],
-                inverse_norms[start:stop],
-                d_weights[start:stop],
+                x.weights[start:stop],
+                x.inverse_norms[start:stop],
                 stop - start,
                 D=d,
                 BLOCK_N=height,
                 BLOCK_D=breadth,
             )
-        del columns, pulls  # before the next ones are made
-    return d_rows, d_weights
+    return d_rows * row_factors[:, None], d_weights
+
+
+class _Classes:
+    """What the kernels of features against classes are started with."""
+
+    def __init__(
+        self,
+        rows: Tensor,
+        weights: Tensor,
+        inverse_norms: Tensor,
+        labels: Tensor,
+        scale: float,
+        margin: NegativeMargin | None,
+        products: Precision,
+    ) -> None:
+        _check_classes(rows, weights, inverse_norms, labels, margin)
+        self.factors = rounded(rows, products).contiguous()
+        self.weights, self.inverse_norms = weights.contiguous(), inverse_norms.contiguous()
+        self.labels = labels.contiguous()
+        self.classes, self.dim = weights.shape
+        self.blocks = _blocks(self.factors.dtype, self.dim)
+        # Read only where the margin has them.
+        self.curriculum = (self.inverse_norms, self.inverse_norms)
+        if isinstance(margin, HardenedNegative):
+            self.curriculum = (margin.threshold.reshape(-1).contiguous(), margin.t)
+        self.scales = (float(scale), margin.m if isinstance(margin, SelfPacedNegative) else 0.0)
+        kind = 0 if margin is None else 1 if isinstance(margin, SelfPacedNegative) else 2
+        # The interpreter holds bfloat16 as integers and would multiply these.
+        tile: dict[str, Any] = {
+            "MARGIN": kind,
+            "BLOCK_M": self.blocks.rows,
+            "BLOCK_N": self.blocks.columns,
+            "WIDEN": _INTERPRETED,
+            "LOWEST": _LOWEST,
+        }
+        self.options = _options(self.blocks, self.dim) | tile
+
+    def forward_pieces(self) -> Iterator[tuple[int, int]]:
+        """Limited by the rounded weights, and by one sum for each row and tile."""
+        b = max(len(self.factors), 1)
+        piece = min(
+            WORKSPACE // (self.dim * self.factors.element_size()), self.blocks.columns * max(1, WORKSPACE // (4 * b))
+        )
+        return _pieces(self.classes if len(self.factors) else 0, piece, self.blocks.columns)
+
+    def backward_pieces(self) -> Iterator[tuple[int, int]]:
+        """Limited by the similarities and the rounded weights."""
+        size = self.factors.element_size()
+        piece = WORKSPACE // (max(len(self.factors), self.dim) * size)
+        return _pieces(self.classes if len(self.factors) else 0, piece, self.blocks.columns)
+
+    def workspace(self, n: int) -> Tensor:
+        """An uninitialised (b, >= n); rows start where cuBLAS likes them to.
+
+        Triton's interpreter would cut bfloat16 off instead of rounding it: it gets float32.
+        """
+        dtype = torch.float32 if _INTERPRETED else self.factors.dtype
+        return self.factors.new_empty(len(self.factors), _ceil(n, 16) * 16, dtype=dtype)
+
+    def operands(self, columns: Tensor, start: int) -> tuple[Tensor, ...]:
+        """The first arguments of a kernel on the classes from ``start`` on."""
+        return self.factors, columns, self.inverse_norms[start : start + len(columns)], self.labels
+
+    def sizes(self, start: int, stop: int) -> tuple[Any, ...]:
+        """Those about the margin and the sizes."""
+        return *self.curriculum, *self.scales, len(self.factors), stop - start, start
+
+    def share(
+        self,
+        columns: Tensor,
+        start: int,
+        references: Tensor,
+        factors: Tensor,
+        totals: Tensor | None,
+        shares: Tensor | None,
+    ) -> None:
+        """Start the kernel of the exponentials: sums go to ``totals``, factors times exponentials to ``shares``."""
+        tiles = (_ceil(len(self.factors), self.blocks.rows), _ceil(len(columns), self.blocks.columns))
+        with _on(self.factors):
+            kernels.class_shares_kernel[tiles](
+                *self.operands(columns, start),
+                references,
+                factors,
+                references if totals is None else totals,
+                references if shares is None else shares,
+                *self.sizes(start, start + len(columns)),
+                0 if shares is None else shares.stride(0),
+                SUM=totals is not None,
+                STORE=shares is not None,
+                **self.options,
+            )
+
+
+def _reference(scale: float, margin: NegativeMargin | None, classes: int) -> float | None:
+    """What to subtract from all logits so that no exponential and no sum of so many leaves float32; None if nothing."""
+    largest = 1.02 * abs(scale)  # cosines of rounded vectors may exceed 1 by 2**-7
+    reference = largest + math.log(max(classes, 1)) - 87
+    return reference if margin is None and largest + reference <= 87 else None
 
 
 @torch.no_grad()
@@ -252,7 +350,7 @@ def pair_forward(rows: Tensor, labels: Tensor, scale: float, lower: Tensor, uppe
     rows, labels = rows.float().contiguous(), labels.contiguous()
     b, d = rows.shape
     blocks = _blocks(torch.float32, d)
-    options = _options(blocks, d) | {"BLOCK": blocks.rows}
+    options = _options(blocks, d) | {"BLOCK": blocks.rows, "LOWEST": _LOWEST}
     tiles = max(1, _ceil(b, blocks.rows))
     peaks = rows.new_full((tiles, tiles), _LOWEST)
     totals = rows.new_zeros(tiles, tiles)
@@ -309,7 +407,7 @@ def pair_backward(
         _check(name, tensor, rows, (), torch.float32)
     b, d = rows.shape
     blocks = _blocks(torch.float32, d)
-    options = _options(blocks, d) | {"BLOCK": blocks.rows}
+    options = _options(blocks, d) | {"BLOCK": blocks.rows, "LOWEST": _LOWEST}
     factor = torch.where(total > 0, grad * float(scale) / torch.where(total > 0, total, 1), 0)
     d_rows = torch.zeros_like(rows)
     errors: Tensor | None = None
@@ -357,20 +455,11 @@ def _blocks(dtype: torch.dtype, d: int) -> _Blocks:
 def _options(blocks: _Blocks, d: int) -> dict[str, Any]:
     """What every kernel that multiplies is compiled for."""
     return {
-        "LOWEST": _LOWEST,
         "D": d,
         "BLOCK_D": blocks.depth,
         "num_warps": blocks.warps,
         "num_stages": blocks.stages,
     }
-
-
-def _class_options(blocks: _Blocks, d: int, margin: NegativeMargin | None) -> dict[str, Any]:
-    """What the kernels of features against classes are compiled for."""
-    kind = 0 if margin is None else 1 if isinstance(margin, SelfPacedNegative) else 2
-    # The interpreter holds bfloat16 as integers and would multiply these.
-    tile = {"MARGIN": kind, "BLOCK_M": blocks.rows, "BLOCK_N": blocks.columns, "WIDEN": _INTERPRETED}
-    return _options(blocks, d) | tile
 
 
 def _pieces(size: int, piece: int, multiple: int) -> Iterator[tuple[int, int]]:
@@ -387,13 +476,6 @@ def _ceil(a: int, b: int) -> int:
 def _power_of_two(n: int) -> int:
     """The least power of two >= n >= 1."""
     return 1 << (n - 1).bit_length()
-
-
-def _curriculum(margin: NegativeMargin | None, spare: Tensor) -> tuple[Tensor, Tensor]:
-    """Threshold and t for a kernel; something that it will not read where the margin has none."""
-    if not isinstance(margin, HardenedNegative):
-        return spare, spare
-    return margin.threshold.reshape(-1).contiguous(), margin.t
 
 
 def _check_rows(rows: Tensor, labels: Tensor) -> None:

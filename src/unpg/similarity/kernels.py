@@ -10,8 +10,8 @@ __all__ = ["triton"]  # and the kernels, where there is Triton
 
 if TYPE_CHECKING:
     triton: Any
-    class_forward_kernel: Any
-    class_errors_kernel: Any
+    class_peaks_kernel: Any
+    class_shares_kernel: Any
     through_norm_kernel: Any
     pair_forward_kernel: Any
     pair_errors_kernel: Any
@@ -30,27 +30,27 @@ else:
             columns,
             at_row,
             at_column,
-            rows_inside,
-            columns_inside,
+            num_rows,
+            num_columns,
             D: tl.constexpr,
             BLOCK_M: tl.constexpr,
             BLOCK_N: tl.constexpr,
             BLOCK_D: tl.constexpr,
             WIDEN: tl.constexpr,
         ):
-            """The tile (BLOCK_M, BLOCK_N) of rows @ columns.T in float32; zero outside."""
+            """The tile (BLOCK_M, BLOCK_N) of rows @ columns.T in float32; of no meaning outside."""
             product = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+            # Outside, some row is read again: loads without a mask are the faster ones.
+            x_at = rows + tl.where(at_row < num_rows, at_row, 0).to(tl.int64)[:, None] * D
+            y_at = columns + tl.where(at_column < num_columns, at_column, 0).to(tl.int64)[None, :] * D
             for start in range(0, D, BLOCK_D):
                 at_d = start + tl.arange(0, BLOCK_D)
-                inside = at_d < D
-                x = tl.load(
-                    rows + at_row[:, None] * D + at_d[None, :], mask=rows_inside[:, None] & inside[None, :], other=0.0
-                )
-                y = tl.load(
-                    columns + at_column[None, :] * D + at_d[:, None],
-                    mask=columns_inside[None, :] & inside[:, None],
-                    other=0.0,
-                )
+                if D % BLOCK_D == 0:
+                    x = tl.load(x_at + at_d[None, :])
+                    y = tl.load(y_at + at_d[:, None])
+                else:
+                    x = tl.load(x_at + at_d[None, :], mask=at_d[None, :] < D, other=0.0)
+                    y = tl.load(y_at + at_d[:, None], mask=at_d[:, None] < D, other=0.0)
                 if WIDEN:
                     x = x.to(tl.float32)
                     y = y.to(tl.float32)
@@ -59,46 +59,30 @@ else:
             return product
 
         @triton.jit
-        def _class_logits(
-            rows,
-            weights,
-            at_row,
-            at_column,
-            rows_inside,
-            columns_inside,
-            inverse,
-            scale,
-            margin,
-            threshold,
-            t,
-            D: tl.constexpr,
-            MARGIN: tl.constexpr,
-            BLOCK_M: tl.constexpr,
-            BLOCK_N: tl.constexpr,
-            BLOCK_D: tl.constexpr,
-            WIDEN: tl.constexpr,
-        ):
-            """Logits of a tile, and their slopes by the cosine. MARGIN: 0 none, 1 self-paced, 2 hardened."""
-            cosine = _products(
-                rows, weights, at_row, at_column, rows_inside, columns_inside, D, BLOCK_M, BLOCK_N, BLOCK_D, WIDEN
-            )
-            cosine = cosine * inverse[None, :]
+        def _reshaped(cosine, at_row, num_rows, margin, threshold, t, MARGIN: tl.constexpr):
+            """Reshaped cosines, and their slopes by the cosine. MARGIN: 0 none, 1 self-paced, 2 hardened."""
             if MARGIN == 1:
-                slope = scale * tl.maximum(cosine + margin, 0.0)
-                logit = slope * (cosine - margin)
+                slope = tl.maximum(cosine + margin, 0.0)
+                shaped = slope * (cosine - margin)
             elif MARGIN == 2:
                 harden = tl.load(t)
-                limit = tl.load(threshold + at_row, mask=rows_inside, other=0.0)
+                limit = tl.load(threshold + at_row, mask=at_row < num_rows, other=0.0)
                 hard = cosine > limit[:, None]
-                slope = scale * tl.where(hard, harden + 2.0 * cosine, 1.0)
-                logit = scale * tl.where(hard, cosine * (harden + cosine), cosine)
+                slope = tl.where(hard, harden + 2.0 * cosine, 1.0)
+                shaped = tl.where(hard, cosine * (harden + cosine), cosine)
             else:
-                slope = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32) + scale
-                logit = scale * cosine
-            return logit, slope
+                slope = 1.0
+                shaped = cosine
+            return shaped, slope
 
         @triton.jit
-        def class_forward_kernel(
+        def _own_column(labels, at_row, num_rows, num_columns, first_class):
+            """The column of each row's own class; -1 where it is none of these."""
+            own = tl.load(labels + at_row, mask=at_row < num_rows, other=-1) - first_class
+            return tl.where((own >= 0) & (own < num_columns), own, -1).to(tl.int32)
+
+        @triton.jit
+        def class_peaks_kernel(
             rows,
             weights,
             inverse_norms,
@@ -122,55 +106,39 @@ else:
             WIDEN: tl.constexpr,
         ):
             """Peak and total of a block of rows over a split of the columns. Grid: (row blocks, splits)."""
-            at_row = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
-            rows_inside = at_row < num_rows
-            label = tl.load(labels + at_row, mask=rows_inside, other=-1)
+            at_row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+            own = _own_column(labels, at_row, num_rows, num_columns, first_class)
             peak = tl.full((BLOCK_M,), LOWEST, tl.float32)
             total = tl.zeros((BLOCK_M,), dtype=tl.float32)
             begin = tl.program_id(1) * per_split
             end = tl.minimum(begin + per_split, num_columns)
             for start in range(begin, end, BLOCK_N):
-                at_column = (start + tl.arange(0, BLOCK_N)).to(tl.int64)
-                columns_inside = at_column < num_columns
-                inverse = tl.load(inverse_norms + at_column, mask=columns_inside, other=0.0)
-                logit, _ = _class_logits(
-                    rows,
-                    weights,
-                    at_row,
-                    at_column,
-                    rows_inside,
-                    columns_inside,
-                    inverse,
-                    scale,
-                    margin,
-                    threshold,
-                    t,
-                    D,
-                    MARGIN,
-                    BLOCK_M,
-                    BLOCK_N,
-                    BLOCK_D,
-                    WIDEN,
+                at_column = start + tl.arange(0, BLOCK_N)
+                inverse = tl.load(inverse_norms + at_column, mask=at_column < num_columns, other=0.0)
+                cosine = inverse[None, :] * _products(
+                    rows, weights, at_row, at_column, num_rows, num_columns, D, BLOCK_M, BLOCK_N, BLOCK_D, WIDEN
                 )
-                kept = columns_inside[None, :] & ((first_class + at_column)[None, :] != label[:, None])
-                logit = tl.where(kept, logit, LOWEST)
+                shaped, _ = _reshaped(cosine, at_row, num_rows, margin, threshold, t, MARGIN)
+                kept = (at_column < num_columns)[None, :] & (at_column[None, :] != own[:, None])
+                logit = tl.where(kept, scale * shaped, LOWEST)
                 higher = tl.maximum(peak, tl.max(logit, 1))
                 share = tl.where(kept, tl.exp(logit - higher[:, None]), 0.0)
                 total = total * tl.exp(peak - higher) + tl.sum(share, 1)
                 peak = higher
             at = tl.program_id(1).to(tl.int64) * num_rows + at_row
-            tl.store(peaks + at, peak, mask=rows_inside)
-            tl.store(totals + at, total, mask=rows_inside)
+            tl.store(peaks + at, peak, mask=at_row < num_rows)
+            tl.store(totals + at, total, mask=at_row < num_rows)
 
         @triton.jit
-        def class_errors_kernel(
+        def class_shares_kernel(
             rows,
             weights,
             inverse_norms,
             labels,
-            peaks,
+            references,
             factors,
-            errors,
+            totals,
+            shares,
             threshold,
             t,
             scale,
@@ -178,7 +146,9 @@ else:
             num_rows,
             num_columns,
             first_class,
-            errors_stride,
+            shares_stride,
+            SUM: tl.constexpr,
+            STORE: tl.constexpr,
             LOWEST: tl.constexpr,
             D: tl.constexpr,
             MARGIN: tl.constexpr,
@@ -187,55 +157,43 @@ else:
             BLOCK_D: tl.constexpr,
             WIDEN: tl.constexpr,
         ):
-            """A tile of dL/d(rows @ weights.T). Grid: (row blocks, column blocks)."""
-            at_row = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
-            rows_inside = at_row < num_rows
-            label = tl.load(labels + at_row, mask=rows_inside, other=-1)
-            peak = tl.load(peaks + at_row, mask=rows_inside, other=0.0)
-            factor = tl.load(factors + at_row, mask=rows_inside, other=0.0)
-            at_column = tl.program_id(1).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
-            columns_inside = at_column < num_columns
-            inverse = tl.load(inverse_norms + at_column, mask=columns_inside, other=0.0)
-            logit, slope = _class_logits(
-                rows,
-                weights,
-                at_row,
-                at_column,
-                rows_inside,
-                columns_inside,
-                inverse,
-                scale,
-                margin,
-                threshold,
-                t,
-                D,
-                MARGIN,
-                BLOCK_M,
-                BLOCK_N,
-                BLOCK_D,
-                WIDEN,
+            """A tile of exp(logit - reference of the row), 0 at the own class. Grid: (row blocks, column blocks).
+
+            SUM: the sum of each row goes to ``totals`` (column blocks, num_rows). STORE: the tile, times the factor of
+            the row and d cosine / d product, goes to ``shares``.
+            """
+            at_row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+            at_column = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+            own = _own_column(labels, at_row, num_rows, num_columns, first_class)
+            reference = tl.load(references + at_row, mask=at_row < num_rows, other=-LOWEST)
+            inverse = tl.load(inverse_norms + at_column, mask=at_column < num_columns, other=0.0)
+            cosine = inverse[None, :] * _products(
+                rows, weights, at_row, at_column, num_rows, num_columns, D, BLOCK_M, BLOCK_N, BLOCK_D, WIDEN
             )
-            kept = columns_inside[None, :] & ((first_class + at_column)[None, :] != label[:, None])
-            share = tl.exp(tl.where(kept, logit - peak[:, None], LOWEST))
-            error = tl.where(kept, factor[:, None] * share * slope * inverse[None, :], 0.0)
-            tl.store(
-                errors + at_row[:, None] * errors_stride + at_column[None, :],
-                error.to(errors.dtype.element_ty),
-                mask=rows_inside[:, None] & columns_inside[None, :],
-            )
+            shaped, slope = _reshaped(cosine, at_row, num_rows, margin, threshold, t, MARGIN)
+            kept = (at_column < num_columns)[None, :] & (at_column[None, :] != own[:, None])
+            share = tl.exp(tl.where(kept, scale * shaped - reference[:, None], LOWEST))
+            if SUM:
+                at = tl.program_id(1).to(tl.int64) * num_rows + at_row
+                tl.store(totals + at, tl.sum(share, 1), mask=at_row < num_rows)
+            if STORE:
+                factor = tl.load(factors + at_row, mask=at_row < num_rows, other=0.0)
+                error = share * (slope * inverse[None, :]) * factor[:, None]
+                at = at_row.to(tl.int64)[:, None] * shares_stride + at_column[None, :]
+                inside = (at_row < num_rows)[:, None] & (at_column < num_columns)[None, :]
+                tl.store(shares + at, error.to(shares.dtype.element_ty), mask=inside)
 
         @triton.jit
         def through_norm_kernel(
             pulls,
             weights,
             inverse_norms,
-            d_weights,
             num_columns,
             D: tl.constexpr,
             BLOCK_N: tl.constexpr,
             BLOCK_D: tl.constexpr,
         ):
-            """d_weights = pulls less their part along the weight. Grid: (column blocks,); BLOCK_D >= D."""
+            """Takes from each pull, in place, its part along the weight. Grid: (column blocks,); BLOCK_D >= D."""
             at_column = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
             at_d = tl.arange(0, BLOCK_D)
             at = at_column[:, None] * D + at_d[None, :]
@@ -244,7 +202,7 @@ else:
             unit = tl.load(weights + at, mask=inside, other=0.0).to(tl.float32) * inverse[:, None]
             pull = tl.load(pulls + at, mask=inside, other=0.0)
             along = tl.sum(pull * unit, 1)
-            tl.store(d_weights + at, pull - unit * along[:, None], mask=inside)
+            tl.store(pulls + at, pull - unit * along[:, None], mask=inside)
 
         @triton.jit
         def _pair_logits(
@@ -263,9 +221,7 @@ else:
             """Logits of a tile of pairs, and which of them are in the set."""
             rows_inside = at_row < num_rows
             columns_inside = at_column < num_rows
-            product = _products(
-                rows, rows, at_row, at_column, rows_inside, columns_inside, D, BLOCK, BLOCK, BLOCK_D, False
-            )
+            product = _products(rows, rows, at_row, at_column, num_rows, num_rows, D, BLOCK, BLOCK, BLOCK_D, False)
             label = tl.load(labels + at_row, mask=rows_inside, other=-1)
             other = tl.load(labels + at_column, mask=columns_inside, other=-1)
             kept = (at_row[:, None] < at_column[None, :]) & columns_inside[None, :] & (label[:, None] != other[None, :])

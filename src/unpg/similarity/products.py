@@ -15,14 +15,14 @@ def rounded(x: Tensor, precision: Precision) -> Tensor:
     return x.bfloat16() if precision == "bfloat16" and x.dtype == torch.float32 else x
 
 
-def wide_product(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b`` outside autocast, with float32 sums and a float32 result for bfloat16 operands.
+def wide_product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    """``a @ b`` outside autocast, with float32 sums and a float32 result for bfloat16 operands; into ``out`` if given.
 
     A CPU has no such product for two dimensions; there the operands are widened, which is exact and not fast.
     """
     with torch.autocast(a.device.type, enabled=False):
         if a.dtype != torch.bfloat16:
-            return a @ b
+            return torch.mm(a, b, out=out)
         if not a.is_cuda:
-            return a.float() @ b.float()
-        return torch.mm(a, b, out_dtype=torch.float32)
+            return torch.mm(a.float(), b.float(), out=out)
+        return torch.mm(a, b, out_dtype=torch.float32, out=out)

@@ -40,7 +40,8 @@ class Streaming:
         products: Type of the factors of matrix products: float32; or bfloat16, with float32 sums, for the tensor cores
             of a GPU (a CPU is slower so). Norms, target cosines, margins and reductions are float32 either way.
         kernel: plain torch; or triton, which on a GPU fuses product, margin and reduction wherever it can (one center
-            a class, a softmax), keeps nothing for the backward pass, and takes the pairs of the batch likewise.
+            a class, a softmax; exponentials are what it keeps, with no margin on the negatives and a scale up to about
+            80), and takes the pairs of the batch likewise.
     """
 
     chunk: int | None = None

@@ -208,9 +208,12 @@ def test_huge_logits(device, kind):
 def test_equal_cosines_share_equally(device):
     case = Classes(device, 3, 37, 8)
     case.weights[:] = case.weights[0]
-    peak, total = fused.class_forward(case.rows, case.weights, 1 / case.weights.norm(dim=1), case.labels, 64.0)
+    inverse = 1 / case.weights.norm(dim=1)
+    peak, total = fused.class_forward(case.rows, case.weights, inverse, case.labels, 64.0)
+    torch.testing.assert_close(peak + total.log(), 64 * case.rows @ unit(case.weights)[0] + math.log(36))
+    peak, total = fused.class_forward(case.rows, case.weights, inverse, case.labels, 640.0)  # the largest is looked for
     torch.testing.assert_close(total, torch.full_like(total, 36))
-    torch.testing.assert_close(peak, 64 * case.rows @ unit(case.weights)[0])
+    torch.testing.assert_close(peak, 640 * case.rows @ unit(case.weights)[0])
 
 
 def test_classes_merged_with_other_negatives(device):
@@ -439,9 +442,9 @@ def test_the_kernels_run_where_they_are_asked_for(device, monkeypatch):
     for function in ("class_forward", "class_backward", "pair_forward", "pair_backward"):
         original = getattr(fused, function)
 
-        def counted(*arguments, function=function, original=original):
+        def counted(*arguments, function=function, original=original, **options):
             called.append(function)
-            return original(*arguments)
+            return original(*arguments, **options)
 
         monkeypatch.setattr(fused, function, counted)
     loss = losses.arcface(7, 8).to(device)
@@ -449,3 +452,51 @@ def test_the_kernels_run_where_they_are_asked_for(device, monkeypatch):
     loss = losses.unpg(loss)
     loss(torch.randn(9, 8, device=device, requires_grad=True), (torch.arange(9) % 7).to(device)).loss.backward()
     assert sorted(called) == ["class_backward", "class_forward", "pair_backward", "pair_forward"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("b", "c", "d"), [(1, 1, 5), (3, 300, 512), (65, 300, 96), (64, 130, 64)])
+def test_kept_exponentials_give_the_same_gradients(device, monkeypatch, dtype, b, c, d):
+    case = Classes(device, b, c, d)
+    norms = case.weights.norm(dim=1)
+    inverse = torch.where(norms > 0, 1 / norms, 0)
+    products = "float32" if dtype == torch.float32 else "bfloat16"
+    inputs = (case.rows, case.weights, inverse, case.labels, case.scale)
+    truth = case.torch(torch.float32)[1:]
+    for workspace in (fused.WORKSPACE, 128 * d * dtype.itemsize):
+        monkeypatch.setattr(fused, "WORKSPACE", workspace)
+        shares: list = []
+        peak, total = fused.class_forward(*inputs, products=products, shares=shares)
+        assert sum(share.shape[1] for share in shares) == c
+        more = torch.where(total > 0, peak + total.log(), 0)  # merged with as much again: half the gradient
+        merged = torch.where(total > 0, (peak + total.log() - more).exp() + 1, 0)
+        kept = fused.class_backward(*inputs, more, merged, 2 * case.grad, products=products, shares=shares)
+        assert shares == []
+        again = fused.class_backward(*inputs, more, merged, 2 * case.grad, products=products)
+        for ours, others, right in zip(kept, again, truth, strict=True):
+            assert ours.isfinite().all()
+            off, off_again = relative(ours, right), relative(others, right)
+            assert off <= (SINGLE if dtype == torch.float32 else 1.2 * off_again + 2**-10)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 64.0, 78.0, 79.0, 200.0])
+@pytest.mark.parametrize("towards", [-1, 0, 1])
+def test_exponentials_neither_overflow_nor_vanish(device, scale, towards):
+    """All classes right beside a row, or opposite to it, at scales with and without a peak known beforehand."""
+    case = Classes(device, 17, 130, 16, scale=scale)
+    if towards:
+        case.weights[:] = towards * case.rows[:1] * torch.linspace(0.1, 2, 130, device=device)[:, None]
+        case.rows[:] = case.rows[0]
+    assert fused.keeps_shares(scale, None, 10**6) == (scale <= 78)
+    value, *gradients = case.fused()
+    expected, *truth = case.torch(torch.float32)
+    assert (value - expected).abs().max() <= 3e-6 * scale + 1e-5
+    for ours, right in zip(gradients, truth, strict=True):
+        assert (ours - right).norm() <= 2e-5 * scale * case.grad.norm()
+
+
+def test_a_scale_that_keeps_exponentials_keeps_all_that_matter(device):
+    """Half of a million classes opposite to the row: they stay representable beside one that is near."""
+    reference = fused._reference(64.0, None, 10**6)
+    assert -64 * 1.02 - reference >= -87
+    assert 64 * 1.02 - reference + math.log(10**6) <= 87 + 1e-9
