@@ -141,8 +141,10 @@ def variants(question: str, x: Inputs) -> dict[str, Callable[[], Callable[[], No
     """What is run for a question, by name: what makes a step."""
     ours = {"base": x.ours, "unpg": lambda: x.ours(unified=True)}
 
-    def gpu(keep_mib: float, kernel: str) -> Callable[[], Callable[[], None]]:
-        return lambda: x.ours(unified=True, streaming=Streaming(None, keep_mib, "bfloat16", kernel))
+    def gpu(keep_mib: float | None, kernel: str, unified: bool = True) -> Callable[[], Callable[[], None]]:
+        return lambda: x.ours(unified=unified, streaming=Streaming(None, keep_mib, "bfloat16", kernel))
+
+    fused = {"base, triton": gpu(None, "triton", False), "unpg, triton": gpu(None, "triton")}
 
     others = {"pytorch-metric-learning": x.metric_learning}
     if find_spec("cut_cross_entropy"):
@@ -152,6 +154,7 @@ def variants(question: str, x: Inputs) -> dict[str, Callable[[], Callable[[], No
         "products": {"products": lambda: x.products(False), **ours},
         "streamed": {"products": lambda: x.products(True), **ours},
         "pairs": ours,
+        "cost": ours if device().type == "cpu" else ours | fused,
         "cuda streamed": {
             "products": lambda: x.rounded_products(True),
             "plain": gpu(0, "plain"),
@@ -182,6 +185,9 @@ QUESTIONS = {
     "products, memory kept": ("products", 512, 85_742, True, "the same"),
     "streamed": ("streamed", 512, 1_000_000, True, "base/products <= 1.5, extra memory <= 256 MiB"),
     "pairs": ("pairs", 8_192, 100, True, "33.5 million pairs with the filter"),
+    "cost, 567 classes": ("cost", 512, 567, True, ""),
+    "cost, 10,572 classes": ("cost", 512, 10_572, True, ""),
+    "cost, 85,742 classes": ("cost", 512, 85_742, True, ""),
 }
 # bfloat16 products. A copy of the weights in bfloat16 is 977 MiB; the plain way makes it in chunks.
 CUDA_QUESTIONS = {

@@ -19,14 +19,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from unpg.errors import ConfigError, ShapeError
 from unpg.similarity import kernels
-from unpg.similarity.products import Precision, rounded, wide_product
+from unpg.similarity.products import Precision, add_wide_product, rounded, wide_product
 from unpg.similarity.reshape import HardenedNegative, SelfPacedNegative
 
 __all__ = [
     "NegativeMargin",
+    "add_digits",
     "available",
     "class_backward",
     "class_forward",
@@ -35,10 +37,11 @@ __all__ = [
     "pair_forward",
 ]
 
-WORKSPACE = 32 << 20
-"""Bytes that one temporary buffer may take. 32 MiB stay in the 50 MiB second-level cache of an H100."""
+WORKSPACE = 64 << 20
+"""Bytes that one temporary buffer may take. With less, an H200 waits for the launches of so many small products."""
 
 _PROGRAMS = 1024  # splits of the columns are made until there are about so many programs: some waves on 132 processors
+_DIGITS = 4096  # values of a program that counts digits
 _LOWEST = torch.finfo(torch.float32).min
 
 
@@ -52,9 +55,10 @@ class _Blocks(NamedTuple):
     stages: int
 
 
-# bfloat16: the tile of tensor-core products, 64 accumulators a thread, 32 KiB of operands a stage.
+# bfloat16: tiles of tensor-core products, the fastest of some that were tried on an H200.
 # float32 ("ieee") has no tensor cores: a small tile and depth, so that operands fit into registers.
-_BLOCKS = {torch.bfloat16: _Blocks(128, 128, 64, 8, 3), torch.float32: _Blocks(64, 64, 16, 4, 2)}
+_BLOCKS = {torch.bfloat16: _Blocks(128, 128, 64, 4, 3), torch.float32: _Blocks(64, 64, 16, 4, 2)}
+_STORING = {torch.bfloat16: _Blocks(128, 256, 64, 8, 3), torch.float32: _BLOCKS[torch.float32]}
 
 
 NegativeMargin = SelfPacedNegative | HardenedNegative
@@ -113,8 +117,8 @@ def class_forward(
     ones = torch.ones_like(total)
     for start, stop in x.forward_pieces():
         columns = x.weights[start:stop].to(x.factors.dtype)
-        tiles = _ceil(stop - start, x.blocks.columns)
         if reference is None:
+            tiles = _ceil(stop - start, x.blocks.columns)
             per_split = x.blocks.columns * _ceil(tiles, max(1, _PROGRAMS // _ceil(b, x.blocks.rows)))
             splits = _ceil(stop - start, per_split)
             peaks, totals = (torch.cat([y.new_empty(splits, b), y[None]]) for y in (peak, total))
@@ -129,10 +133,8 @@ def class_forward(
                 )
             peak, total = _merged(peaks, totals)
             continue
-        totals = rows.new_empty(tiles, b, dtype=torch.float32)
         share = None if shares is None else x.workspace(stop - start)
-        x.share(columns, start, peak, ones, totals, share)
-        total += totals.sum(dim=0)
+        total += x.share(columns, start, peak, ones, share)
         if shares is not None and share is not None:
             shares.append(share[:, : stop - start].to(x.factors.dtype))
     return torch.where(total > 0, peak, _LOWEST), total
@@ -206,9 +208,9 @@ def class_backward(
             error = shares.pop(0)
         else:
             workspace = x.workspace(stop) if workspace is None else workspace
-            x.share(columns, start, peak, factors, None, workspace)
+            x.share(columns, start, peak, factors, workspace, sums=False)
             error = workspace[:, : stop - start].to(x.factors.dtype)
-        d_rows += wide_product(error, columns)
+        add_wide_product(d_rows, error, columns)
         pulls = wide_product(error.T, pulled, out=d_weights[start:stop])
         breadth = max(16, _power_of_two(d))
         height = max(1, 2048 // breadth)
@@ -251,14 +253,13 @@ class _Classes:
         self.scales = (float(scale), margin.m if isinstance(margin, SelfPacedNegative) else 0.0)
         kind = 0 if margin is None else 1 if isinstance(margin, SelfPacedNegative) else 2
         # The interpreter holds bfloat16 as integers and would multiply these.
-        tile: dict[str, Any] = {
-            "MARGIN": kind,
-            "BLOCK_M": self.blocks.rows,
-            "BLOCK_N": self.blocks.columns,
-            "WIDEN": _INTERPRETED,
-            "LOWEST": _LOWEST,
-        }
-        self.options = _options(self.blocks, self.dim) | tile
+        self.special: dict[str, Any] = {"MARGIN": kind, "WIDEN": _INTERPRETED, "LOWEST": _LOWEST}
+        self.options = _options(self.blocks, self.dim) | self.special | self.tile(self.blocks)
+
+    @staticmethod
+    def tile(blocks: _Blocks) -> dict[str, Any]:
+        """Its sizes, by the kernels' names."""
+        return {"BLOCK_M": blocks.rows, "BLOCK_N": blocks.columns}
 
     def forward_pieces(self) -> Iterator[tuple[int, int]]:
         """Limited by the rounded weights, and by one sum for each row and tile."""
@@ -296,24 +297,54 @@ class _Classes:
         start: int,
         references: Tensor,
         factors: Tensor,
-        totals: Tensor | None,
         shares: Tensor | None,
-    ) -> None:
-        """Start the kernel of the exponentials: sums go to ``totals``, factors times exponentials to ``shares``."""
-        tiles = (_ceil(len(self.factors), self.blocks.rows), _ceil(len(columns), self.blocks.columns))
+        *,
+        sums: bool = True,
+    ) -> Tensor:
+        """Factors times exponentials of the classes from ``start`` on go to ``shares``; gives the sums of the
+        exponentials over these classes, (b,), if asked for.
+        """
+        b, n = len(self.factors), len(columns)
+        blocks = _blocks(self.factors.dtype, self.dim, _BLOCKS if shares is None else _STORING)
+        row_tiles, column_tiles = _ceil(b, blocks.rows), _ceil(n, blocks.columns)
+        totals = factors.new_empty(column_tiles if sums else 0, b)
+        programs = min(row_tiles * column_tiles, _programs(self.factors.device) * (2 if shares is None else 1))
+        into = None if shares is None else _described(shares[:, :n], blocks.rows, blocks.columns)
+        _, _, inverse_norms, labels = self.operands(columns, start)
         with _on(self.factors):
-            kernels.class_shares_kernel[tiles](
-                *self.operands(columns, start),
+            kernels.class_shares_kernel[(programs,)](
+                _described(_padded(self.factors), blocks.rows, blocks.depth),
+                _described(_padded(columns), blocks.columns, blocks.depth),
+                inverse_norms,
+                labels,
                 references,
                 factors,
-                references if totals is None else totals,
-                references if shares is None else shares,
-                *self.sizes(start, start + len(columns)),
-                0 if shares is None else shares.stride(0),
-                SUM=totals is not None,
+                totals,
+                into,
+                *self.sizes(start, start + n),
+                SUM=sums,
                 STORE=shares is not None,
-                **self.options,
+                PROGRAMS=programs,
+                **_options(blocks, self.dim) | self.special | self.tile(blocks),
             )
+        return totals.sum(dim=0)
+
+
+def _programs(device: torch.device) -> int:
+    """How many at once fill a device."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
+
+
+def _padded(vectors: Tensor) -> Tensor:
+    """Whole and aligned 16 bytes, as tensor descriptors ask for; zeros add nothing to a product."""
+    more = -vectors.shape[1] % 8
+    vectors = F.pad(vectors, (0, more)) if more else vectors
+    return vectors if vectors.data_ptr() % 16 == 0 else vectors.clone()
+
+
+def _described(matrix: Tensor, rows: int, columns: int) -> Any:
+    """A descriptor of the matrix in blocks."""
+    return kernels.TensorDescriptor(matrix, list(matrix.shape), list(matrix.stride()), [rows, columns])
 
 
 def _reference(scale: float, margin: NegativeMargin | None, classes: int) -> float | None:
@@ -435,6 +466,34 @@ def pair_backward(
     return d_rows
 
 
+@torch.no_grad()
+def add_digits(table: Tensor, values: Tensor, belongs: Tensor, prefixes: Tensor | None, shift: int, width: int) -> None:
+    """Count in ``table`` the digits of ordered float bits that follow a prefix; see :mod:`unpg.similarity.rank`.
+
+    Args:
+        table: (a, 2**width) int64, added to.
+        values: (a, n) float32.
+        belongs: (a, n) bool, which of them count.
+        prefixes: (a,) int64, what the bits above the digit must be; None counts all.
+        shift: Bits below the digit.
+        width: Bits of the digit.
+    """
+    anchors, n = values.shape
+    values, belongs = values.contiguous(), belongs.contiguous()
+    with _on(values):
+        kernels.digits_kernel[(anchors, _ceil(n, _DIGITS))](
+            values,
+            belongs.view(torch.uint8),
+            table if prefixes is None else prefixes.contiguous(),
+            table,
+            n,
+            SHIFT=shift,
+            WIDTH=width,
+            ANY=prefixes is None,
+            BLOCK=_DIGITS,
+        )
+
+
 def _merged(peaks: Tensor, totals: Tensor) -> tuple[Tensor, Tensor]:
     """One peak and total of many, along the first axis."""
     peak = peaks.amax(dim=0)
@@ -446,9 +505,9 @@ def _on(rows: Tensor) -> AbstractContextManager[object]:
     return torch.cuda.device(rows.device) if rows.is_cuda else nullcontext()
 
 
-def _blocks(dtype: torch.dtype, d: int) -> _Blocks:
+def _blocks(dtype: torch.dtype, d: int, known: dict[torch.dtype, _Blocks] = _BLOCKS) -> _Blocks:
     """The tile for a type, no deeper than d needs."""
-    blocks = _BLOCKS[dtype]
+    blocks = known[dtype]
     return blocks._replace(depth=min(blocks.depth, max(16, _power_of_two(d))))
 
 

@@ -6,7 +6,7 @@ products and goes through D in steps of BLOCK_D. All pointers are to contiguous 
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["triton"]  # and the kernels, where there is Triton
+__all__ = ["triton"]  # and the kernels and TensorDescriptor, where there is Triton
 
 if TYPE_CHECKING:
     triton: Any
@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     through_norm_kernel: Any
     pair_forward_kernel: Any
     pair_errors_kernel: Any
+    digits_kernel: Any
+    TensorDescriptor: Any
 else:
     try:
         import triton
         import triton.language as tl
+        from triton.tools.tensor_descriptor import TensorDescriptor  # noqa: F401 -- for fused.py
     except ImportError:
         triton = None
 
@@ -146,10 +149,10 @@ else:
             num_rows,
             num_columns,
             first_class,
-            shares_stride,
             SUM: tl.constexpr,
             STORE: tl.constexpr,
             LOWEST: tl.constexpr,
+            PROGRAMS: tl.constexpr,
             D: tl.constexpr,
             MARGIN: tl.constexpr,
             BLOCK_M: tl.constexpr,
@@ -157,31 +160,41 @@ else:
             BLOCK_D: tl.constexpr,
             WIDEN: tl.constexpr,
         ):
-            """A tile of exp(logit - reference of the row), 0 at the own class. Grid: (row blocks, column blocks).
+            """Tiles of exp(logit - reference of the row), 0 at the own class. Grid: (PROGRAMS,), tile by tile each.
 
+            ``rows``, ``weights`` and, for STORE, ``shares`` are tensor descriptors with the blocks of a tile.
             SUM: the sum of each row goes to ``totals`` (column blocks, num_rows). STORE: the tile, times the factor of
             the row and d cosine / d product, goes to ``shares``.
             """
-            at_row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
-            at_column = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-            own = _own_column(labels, at_row, num_rows, num_columns, first_class)
-            reference = tl.load(references + at_row, mask=at_row < num_rows, other=-LOWEST)
-            inverse = tl.load(inverse_norms + at_column, mask=at_column < num_columns, other=0.0)
-            cosine = inverse[None, :] * _products(
-                rows, weights, at_row, at_column, num_rows, num_columns, D, BLOCK_M, BLOCK_N, BLOCK_D, WIDEN
-            )
-            shaped, slope = _reshaped(cosine, at_row, num_rows, margin, threshold, t, MARGIN)
-            kept = (at_column < num_columns)[None, :] & (at_column[None, :] != own[:, None])
-            share = tl.exp(tl.where(kept, scale * shaped - reference[:, None], LOWEST))
-            if SUM:
-                at = tl.program_id(1).to(tl.int64) * num_rows + at_row
-                tl.store(totals + at, tl.sum(share, 1), mask=at_row < num_rows)
-            if STORE:
-                factor = tl.load(factors + at_row, mask=at_row < num_rows, other=0.0)
-                error = share * (slope * inverse[None, :]) * factor[:, None]
-                at = at_row.to(tl.int64)[:, None] * shares_stride + at_column[None, :]
-                inside = (at_row < num_rows)[:, None] & (at_column < num_columns)[None, :]
-                tl.store(shares + at, error.to(shares.dtype.element_ty), mask=inside)
+            row_blocks = tl.cdiv(num_rows, BLOCK_M)
+            tiles = row_blocks * tl.cdiv(num_columns, BLOCK_N)
+            # One loop over the steps of all tiles: the next tile is loaded while this one's exponentials are taken.
+            for tile in tl.range(tl.program_id(0), tiles, PROGRAMS, flatten=True):
+                first_row = tile % row_blocks * BLOCK_M
+                column_block = tile // row_blocks
+                product = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+                for start in range(0, D, BLOCK_D):
+                    x = rows.load([first_row, start])
+                    y = weights.load([column_block * BLOCK_N, start])
+                    if WIDEN:
+                        x = x.to(tl.float32)
+                        y = y.to(tl.float32)
+                    product = tl.dot(x, y.T, product, input_precision="ieee")
+                at_row = first_row + tl.arange(0, BLOCK_M)
+                at_column = column_block * BLOCK_N + tl.arange(0, BLOCK_N)
+                own = _own_column(labels, at_row, num_rows, num_columns, first_class)
+                reference = tl.load(references + at_row, mask=at_row < num_rows, other=-LOWEST)
+                inverse = tl.load(inverse_norms + at_column, mask=at_column < num_columns, other=0.0)
+                shaped, slope = _reshaped(product * inverse[None, :], at_row, num_rows, margin, threshold, t, MARGIN)
+                kept = (at_column < num_columns)[None, :] & (at_column[None, :] != own[:, None])
+                share = tl.exp(tl.where(kept, scale * shaped - reference[:, None], LOWEST))
+                if SUM:
+                    at = column_block.to(tl.int64) * num_rows + at_row
+                    tl.store(totals + at, tl.sum(share, 1), mask=at_row < num_rows)
+                if STORE:
+                    factor = tl.load(factors + at_row, mask=at_row < num_rows, other=0.0)
+                    error = share * (slope * inverse[None, :]) * factor[:, None]
+                    shares.store([first_row, column_block * BLOCK_N], error.to(shares.dtype))
 
         @triton.jit
         def through_norm_kernel(
@@ -295,3 +308,28 @@ else:
                 error,
                 mask=(at_row < num_rows)[:, None] & (at_column < num_rows)[None, :],
             )
+
+        @triton.jit
+        def digits_kernel(
+            values,
+            belongs,
+            prefixes,
+            table,
+            num_values,
+            SHIFT: tl.constexpr,
+            WIDTH: tl.constexpr,
+            ANY: tl.constexpr,
+            BLOCK: tl.constexpr,
+        ):
+            """Adds to ``table`` (anchors, 2**WIDTH) how often a digit follows the prefix. Grid: (anchors, blocks)."""
+            anchor = tl.program_id(0).to(tl.int64)
+            at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+            inside = at < num_values
+            raw = tl.load(values + anchor * num_values + at, mask=inside, other=0.0).to(tl.int32, bitcast=True)
+            # Their order without sign is the order of the values.
+            key = tl.where(raw < 0, ~raw, raw ^ -2147483648).to(tl.uint32, bitcast=True).to(tl.int64)
+            agrees = inside & (tl.load(belongs + anchor * num_values + at, mask=inside, other=0) != 0)
+            if not ANY:
+                agrees = agrees & ((key >> (SHIFT + WIDTH)) == tl.load(prefixes + anchor))
+            digit = (key >> SHIFT) & ((1 << WIDTH) - 1)
+            tl.atomic_add(table + anchor * (1 << WIDTH) + digit, tl.full((BLOCK,), 1, tl.int64), mask=agrees)

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Precision", "rounded", "wide_product"]
+__all__ = ["Precision", "add_wide_product", "rounded", "wide_product"]
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -26,3 +26,14 @@ def wide_product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
         if not a.is_cuda:
             return torch.mm(a.float(), b.float(), out=out)
         return torch.mm(a, b, out_dtype=torch.float32, out=out)
+
+
+def add_wide_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """``total += a @ b``, as :func:`wide_product`."""
+    with torch.autocast(a.device.type, enabled=False):
+        if a.dtype != torch.bfloat16:
+            total.addmm_(a, b)
+        elif not a.is_cuda:
+            total.addmm_(a.float(), b.float())
+        else:
+            torch.addmm(total, a, b, out_dtype=torch.float32, out=total)

@@ -6,12 +6,14 @@ processes that each have a part of it, only add them up, and nothing is read bac
 Axes: a anchors, n values of a block, q ranks.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from unpg.distributed import ALONE, World, total
+from unpg.similarity import fused
+from unpg.similarity.stream import Kernel
 
 __all__ = ["Sample", "at_ranks"]
 
@@ -21,10 +23,14 @@ Sample = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 _TABLE_BITS = 22  # of all anchors together: more anchors, fewer bits a round
 _MOST_DIGIT_BITS = 16
 _SENT_DIGIT_BITS = 11  # one round more, and an eighth of the counts to send to other processes
+_VALUES = 2**21  # of a block at most
+_REST_BINS = 2**16
 _INTEGERS = {torch.float32: (torch.int32, 32), torch.float64: (torch.int64, 64)}
 
 
-def at_ranks(sample: Sample, ranks: Tensor, dtype: torch.dtype, world: World = ALONE) -> Tensor:
+def at_ranks(
+    sample: Sample, ranks: Tensor, dtype: torch.dtype, world: World = ALONE, kernel: Kernel = "plain"
+) -> Tensor:
     """The values at the ranks of each anchor's set: (a, q), exact; inf where a set has no such rank.
 
     Args:
@@ -32,7 +38,9 @@ def at_ranks(sample: Sample, ranks: Tensor, dtype: torch.dtype, world: World = A
         ranks: (a, q) int64, 0 for the smallest; one below 0 is taken as 0.
         dtype: Of the values: float32 or float64.
         world: The processes that each have a part of the sets.
+        kernel: ``triton`` counts the digits of float32 values by a kernel.
     """
+    fuse = kernel == "triton" and dtype == torch.float32
     anchors, queries = ranks.shape
     most = _MOST_DIGIT_BITS if world.alone else _SENT_DIGIT_BITS
     digit_bits = min(most, max(4, _TABLE_BITS - max(anchors - 1, 0).bit_length()))
@@ -46,7 +54,11 @@ def at_ranks(sample: Sample, ranks: Tensor, dtype: torch.dtype, world: World = A
         shift -= width
         # In the first round all values agree, so one table answers all queries.
         tables = [ranks.new_zeros(anchors, 1 << width) for _ in range(1 if first else queries)]
-        for values, belongs in sample():
+        for values, belongs in sample() if fuse else _sliced(sample()):
+            if fuse:
+                for q, table in enumerate(tables):
+                    fused.add_digits(table, values, belongs, None if first else found[:, q], shift, width)
+                continue
             keys = _ordered_bits(values)
             digits = _shifted(keys, shift) & ((1 << width) - 1)
             for q, table in enumerate(tables):
@@ -61,6 +73,13 @@ def at_ranks(sample: Sample, ranks: Tensor, dtype: torch.dtype, world: World = A
         found = (found << width) | digit
         first = False
     return torch.where(inside, _from_ordered_bits(found, dtype), torch.inf)
+
+
+def _sliced(blocks: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same in blocks of fewer values: a value takes five integers of 8 bytes while it is counted."""
+    for values, belongs in blocks:
+        width = max(1, _VALUES // max(len(values), 1))
+        yield from zip(values.split(width, dim=1), belongs.split(width, dim=1), strict=True)
 
 
 def _ordered_bits(values: Tensor) -> Tensor:
@@ -90,9 +109,11 @@ def _histogram(digits: Tensor, agrees: Tensor, bins: int) -> Tensor:
     """How often each digit occurs among what agrees: (a, bins)."""
     anchors = len(digits)
     row = torch.arange(anchors, device=digits.device)[:, None] * bins
-    places = torch.where(agrees, digits + row, anchors * bins).flatten()  # the rest goes to one last bin
-    if places.device.type == "cpu":
+    if digits.device.type == "cpu":
+        places = torch.where(agrees, digits + row, anchors * bins).flatten()  # the rest goes to one last bin
         counts = torch.bincount(places, minlength=anchors * bins + 1)
-    else:  # bincount reads the largest place back from the device
-        counts = places.new_zeros(anchors * bins + 1).scatter_add_(0, places, torch.ones_like(places))
-    return counts[:-1].view(anchors, bins)
+    else:  # bincount reads the largest place back; many writers to one bin wait for each other, so the rest gets many
+        rest = torch.arange(digits.numel(), device=digits.device).view_as(digits) % _REST_BINS
+        places = torch.where(agrees, digits + row, anchors * bins + rest).flatten()
+        counts = places.new_zeros(anchors * bins + _REST_BINS).scatter_add_(0, places, torch.ones_like(places))
+    return counts[: anchors * bins].view(anchors, bins)

@@ -64,7 +64,8 @@ class SimilaritySet:
         shared: The pairs of all rows form one set that every anchor sees. Reductions then have shape (1,): this is
             what makes UNPG cost one number instead of one copy of the set per row.
         fences: Pairs outside are left out; None leaves none out.
-        kernel: ``triton`` takes the log-sum-exp of a shared set of a batch's negatives by a fused kernel.
+        kernel: ``triton`` takes the log-sum-exp of a shared set of a batch's negatives by a fused kernel, and counts
+            for order statistics by another.
         world: Processes that all have the rows and the columns, and each walk their own part of the columns. All of
             them must ask the same of the set; all of them get the whole answer.
     """
@@ -285,7 +286,7 @@ class SimilaritySet:
         """Similarities by rank, before the fences: (a, q) of (a, q) int64 ranks from 0, a being r or 1. Exact, and
         nothing is sorted; inf where an anchor has no such rank.
         """
-        return at_ranks(lambda: self._masked(kept=False), ranks, self.rows.dtype, self.world)
+        return at_ranks(lambda: self._masked(kept=False), ranks, self.rows.dtype, self.world, self.kernel)
 
     def values(self) -> tuple[Tensor, Tensor]:
         """All similarities with their gradient, and which are pairs: two (r, k). For losses over pairs of pairs."""

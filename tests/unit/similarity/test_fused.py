@@ -11,6 +11,7 @@ import torch
 from unpg import losses
 from unpg.errors import ConfigError, ShapeError
 from unpg.similarity import Streaming, fused
+from unpg.similarity.rank import at_ranks
 from unpg.similarity.reshape import HardenedNegative, SelfPacedNegative
 
 pytestmark = pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
@@ -382,6 +383,32 @@ def test_huge_pair_logits(device):
     expected, gradient = case.torch(-torch.inf, torch.inf)
     assert relative(value, expected) <= SINGLE
     assert relative(d_rows, gradient) <= 1e4 * 1e-6  # float32 knows such logits to a thousandth
+
+
+@pytest.mark.parametrize(("anchors", "n"), [(1, 1), (1, 9000), (3, 500), (2, 4096)])
+def test_values_at_ranks_against_sorting(device, anchors, n):
+    """Ties, both signs and zeros, infinities, values that do not belong, ranks that do not exist, several blocks."""
+    generator = torch.Generator().manual_seed(n)
+    values = torch.randn(anchors, n, generator=generator).round(decimals=2)
+    values[:, ::7] = 0.0
+    values[:, 3::50] = -0.0
+    values[:, 5::200] = torch.inf
+    values[:, 6::200] = -torch.inf
+    belongs = torch.rand(anchors, n, generator=generator) < 0.7
+    belongs[:, 0] = True
+    counts = belongs.sum(dim=1)
+    ranks = torch.stack([counts * 0, counts // 4, counts * 3 // 4, counts - 1, counts, counts * 0 - 3], dim=1)
+    values, belongs, ranks = values.to(device), belongs.to(device), ranks.to(device)
+
+    def blocks():
+        return zip(values.split(n // 2 + 1, dim=1), belongs.split(n // 2 + 1, dim=1), strict=True)
+
+    ordered = torch.where(belongs, values, torch.nan).sort(dim=1).values  # NaN last
+    expected = ordered.gather(1, ranks.clamp(0, n - 1))
+    expected[:, 4] = torch.inf
+    for kernel in ("triton", "plain"):
+        found = at_ranks(blocks, ranks, torch.float32, kernel=kernel)
+        assert torch.equal(found, expected), kernel
 
 
 def test_what_does_not_fit_is_refused(device):
