@@ -43,10 +43,10 @@ class Inputs:
     """Features, labels and class weights whose gradient is already allocated."""
 
     def __init__(self, b: int, c: int, d: int = 512) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self.features = torch.randn(b, d, generator=generator).to(device())
-        self.labels = torch.randint(0, c, (b,), generator=generator).to(device())
-        self.weights = (torch.randn(c, d, generator=generator) * 0.01).to(device())
+        where = {"device": device(), "generator": torch.Generator(device()).manual_seed(0)}
+        self.features = torch.randn(b, d, **where)
+        self.labels = torch.randint(0, c, (b,), **where)
+        self.weights = torch.randn(c, d, **where).mul_(0.01)
         self.b, self.c, self.d = b, c, d
 
     def ours(
