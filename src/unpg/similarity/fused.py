@@ -15,11 +15,11 @@ Shapes: b rows (features), c classes, d embedding size.
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from unpg.errors import ConfigError, ShapeError
 from unpg.similarity import kernels
@@ -37,10 +37,9 @@ __all__ = [
     "pair_forward",
 ]
 
-WORKSPACE = 64 << 20
+WORKSPACE = 128 << 20
 """Bytes that one temporary buffer may take. With less, an H200 waits for the launches of so many small products."""
 
-_PROGRAMS = 1024  # splits of the columns are made until there are about so many programs: some waves on 132 processors
 _DIGITS = 4096  # values of a program that counts digits
 _LOWEST = torch.finfo(torch.float32).min
 
@@ -53,12 +52,13 @@ class _Blocks(NamedTuple):
     depth: int
     warps: int
     stages: int
+    programs: int  # at once on a processor
 
 
 # bfloat16: tiles of tensor-core products, the fastest of some that were tried on an H200.
 # float32 ("ieee") has no tensor cores: a small tile and depth, so that operands fit into registers.
-_BLOCKS = {torch.bfloat16: _Blocks(128, 128, 64, 4, 3), torch.float32: _Blocks(64, 64, 16, 4, 2)}
-_STORING = {torch.bfloat16: _Blocks(128, 256, 64, 8, 3), torch.float32: _BLOCKS[torch.float32]}
+_BLOCKS = {torch.bfloat16: _Blocks(128, 128, 64, 4, 3, 2), torch.float32: _Blocks(64, 64, 16, 4, 2, 4)}
+_STORING = {torch.bfloat16: _Blocks(128, 256, 64, 8, 3, 1), torch.float32: _BLOCKS[torch.float32]}
 
 
 NegativeMargin = SelfPacedNegative | HardenedNegative
@@ -110,31 +110,17 @@ def class_forward(
         peak and total, both (b,) float32.
     """
     x = _Classes(rows, weights, inverse_norms, labels, scale, margin, products)
-    b = len(rows)
     reference = _reference(scale, margin, len(weights))
-    peak = rows.new_full((b,), _LOWEST if reference is None else reference, dtype=torch.float32)
-    total = rows.new_zeros(b, dtype=torch.float32)
-    ones = torch.ones_like(total)
+    peak = rows.new_full(labels.shape, _LOWEST if reference is None else reference, dtype=torch.float32)
+    total = torch.zeros_like(peak)
     for start, stop in x.forward_pieces():
         columns = x.weights[start:stop].to(x.factors.dtype)
         if reference is None:
-            tiles = _ceil(stop - start, x.blocks.columns)
-            per_split = x.blocks.columns * _ceil(tiles, max(1, _PROGRAMS // _ceil(b, x.blocks.rows)))
-            splits = _ceil(stop - start, per_split)
-            peaks, totals = (torch.cat([y.new_empty(splits, b), y[None]]) for y in (peak, total))
-            with _on(rows):
-                kernels.class_peaks_kernel[(_ceil(b, x.blocks.rows), splits)](
-                    *x.operands(columns, start),
-                    peaks,
-                    totals,
-                    *x.sizes(start, stop),
-                    per_split,
-                    **x.options,
-                )
-            peak, total = _merged(peaks, totals)
+            peaks, totals = x.share(columns, start, None)
+            peak, total = _merged(torch.cat([peaks, peak[None]]), torch.cat([totals, total[None]]))
             continue
         share = None if shares is None else x.workspace(stop - start)
-        total += x.share(columns, start, peak, ones, share)
+        total += x.share(columns, start, peak, shares=share)[1].sum(dim=0)
         if shares is not None and share is not None:
             shares.append(share[:, : stop - start].to(x.factors.dtype))
     return torch.where(total > 0, peak, _LOWEST), total
@@ -253,13 +239,8 @@ class _Classes:
         self.scales = (float(scale), margin.m if isinstance(margin, SelfPacedNegative) else 0.0)
         kind = 0 if margin is None else 1 if isinstance(margin, SelfPacedNegative) else 2
         # The interpreter holds bfloat16 as integers and would multiply these.
-        self.special: dict[str, Any] = {"MARGIN": kind, "WIDEN": _INTERPRETED, "LOWEST": _LOWEST}
-        self.options = _options(self.blocks, self.dim) | self.special | self.tile(self.blocks)
-
-    @staticmethod
-    def tile(blocks: _Blocks) -> dict[str, Any]:
-        """Its sizes, by the kernels' names."""
-        return {"BLOCK_M": blocks.rows, "BLOCK_N": blocks.columns}
+        self.ones = torch.ones_like(self.labels, dtype=torch.float32)
+        self.options: dict[str, Any] = {"MARGIN": kind, "WIDEN": _INTERPRETED, "LOWEST": _LOWEST}
 
     def forward_pieces(self) -> Iterator[tuple[int, int]]:
         """Limited by the rounded weights, and by one sum for each row and tile."""
@@ -283,68 +264,59 @@ class _Classes:
         dtype = torch.float32 if _INTERPRETED else self.factors.dtype
         return self.factors.new_empty(len(self.factors), _ceil(n, 16) * 16, dtype=dtype)
 
-    def operands(self, columns: Tensor, start: int) -> tuple[Tensor, ...]:
-        """The first arguments of a kernel on the classes from ``start`` on."""
-        return self.factors, columns, self.inverse_norms[start : start + len(columns)], self.labels
-
-    def sizes(self, start: int, stop: int) -> tuple[Any, ...]:
-        """Those about the margin and the sizes."""
-        return *self.curriculum, *self.scales, len(self.factors), stop - start, start
-
     def share(
         self,
         columns: Tensor,
         start: int,
-        references: Tensor,
-        factors: Tensor,
-        shares: Tensor | None,
+        references: Tensor | None,
+        factors: Tensor | None = None,
+        shares: Tensor | None = None,
         *,
         sums: bool = True,
-    ) -> Tensor:
-        """Factors times exponentials of the classes from ``start`` on go to ``shares``; gives the sums of the
-        exponentials over these classes, (b,), if asked for.
+    ) -> tuple[Tensor, Tensor]:
+        """Exponentials of the logits of the classes from ``start`` on, less the reference of each row.
+
+        Times a factor of each row, 1 by default, and the slopes they go to ``shares``, if given. Returned are peaks and
+        sums for each tile of columns, (tiles, b): peaks where there is no reference, sums if asked for.
         """
         b, n = len(self.factors), len(columns)
         blocks = _blocks(self.factors.dtype, self.dim, _BLOCKS if shares is None else _STORING)
-        row_tiles, column_tiles = _ceil(b, blocks.rows), _ceil(n, blocks.columns)
-        totals = factors.new_empty(column_tiles if sums else 0, b)
-        programs = min(row_tiles * column_tiles, _programs(self.factors.device) * (2 if shares is None else 1))
-        into = None if shares is None else _described(shares[:, :n], blocks.rows, blocks.columns)
-        _, _, inverse_norms, labels = self.operands(columns, start)
+        row_tiles, tiles = _ceil(b, blocks.rows), _ceil(n, blocks.columns)
+        peaks, totals = self.ones.new_empty(2, tiles if sums else 0, b)  # what is not asked for is not written
+        programs = min(row_tiles * tiles, blocks.programs * _processors(self.factors.device))
         with _on(self.factors):
             kernels.class_shares_kernel[(programs,)](
-                _described(_padded(self.factors), blocks.rows, blocks.depth),
-                _described(_padded(columns), blocks.columns, blocks.depth),
-                inverse_norms,
-                labels,
-                references,
-                factors,
+                self.factors,
+                columns,
+                self.inverse_norms[start : start + n],
+                self.labels,
+                totals if references is None else references,
+                self.ones if factors is None else factors,
+                peaks,
                 totals,
-                into,
-                *self.sizes(start, start + n),
+                totals if shares is None else shares,
+                *self.curriculum,
+                *self.scales,
+                b,
+                n,
+                start,
+                0 if shares is None else shares.stride(0),
+                PEAK=references is None,
                 SUM=sums,
                 STORE=shares is not None,
                 PROGRAMS=programs,
-                **_options(blocks, self.dim) | self.special | self.tile(blocks),
+                BLOCK_M=blocks.rows,
+                BLOCK_N=blocks.columns,
+                **_options(blocks, self.dim),
+                **self.options,
             )
-        return totals.sum(dim=0)
+        return peaks, totals
 
 
-def _programs(device: torch.device) -> int:
-    """How many at once fill a device."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
-
-
-def _padded(vectors: Tensor) -> Tensor:
-    """Whole and aligned 16 bytes, as tensor descriptors ask for; zeros add nothing to a product."""
-    more = -vectors.shape[1] % 8
-    vectors = F.pad(vectors, (0, more)) if more else vectors
-    return vectors if vectors.data_ptr() % 16 == 0 else vectors.clone()
-
-
-def _described(matrix: Tensor, rows: int, columns: int) -> Any:
-    """A descriptor of the matrix in blocks."""
-    return kernels.TensorDescriptor(matrix, list(matrix.shape), list(matrix.stride()), [rows, columns])
+@cache
+def _processors(device: torch.device) -> int:
+    """How many a device has; the interpreter is one."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
 def _reference(scale: float, margin: NegativeMargin | None, classes: int) -> float | None:

@@ -6,22 +6,19 @@ products and goes through D in steps of BLOCK_D. All pointers are to contiguous 
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["triton"]  # and the kernels and TensorDescriptor, where there is Triton
+__all__ = ["triton"]  # and the kernels, where there is Triton
 
 if TYPE_CHECKING:
     triton: Any
-    class_peaks_kernel: Any
     class_shares_kernel: Any
     through_norm_kernel: Any
     pair_forward_kernel: Any
     pair_errors_kernel: Any
     digits_kernel: Any
-    TensorDescriptor: Any
 else:
     try:
         import triton
         import triton.language as tl
-        from triton.tools.tensor_descriptor import TensorDescriptor  # noqa: F401 -- for fused.py
     except ImportError:
         triton = None
 
@@ -85,54 +82,6 @@ else:
             return tl.where((own >= 0) & (own < num_columns), own, -1).to(tl.int32)
 
         @triton.jit
-        def class_peaks_kernel(
-            rows,
-            weights,
-            inverse_norms,
-            labels,
-            peaks,
-            totals,
-            threshold,
-            t,
-            scale,
-            margin,
-            num_rows,
-            num_columns,
-            first_class,
-            per_split,
-            LOWEST: tl.constexpr,
-            D: tl.constexpr,
-            MARGIN: tl.constexpr,
-            BLOCK_M: tl.constexpr,
-            BLOCK_N: tl.constexpr,
-            BLOCK_D: tl.constexpr,
-            WIDEN: tl.constexpr,
-        ):
-            """Peak and total of a block of rows over a split of the columns. Grid: (row blocks, splits)."""
-            at_row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
-            own = _own_column(labels, at_row, num_rows, num_columns, first_class)
-            peak = tl.full((BLOCK_M,), LOWEST, tl.float32)
-            total = tl.zeros((BLOCK_M,), dtype=tl.float32)
-            begin = tl.program_id(1) * per_split
-            end = tl.minimum(begin + per_split, num_columns)
-            for start in range(begin, end, BLOCK_N):
-                at_column = start + tl.arange(0, BLOCK_N)
-                inverse = tl.load(inverse_norms + at_column, mask=at_column < num_columns, other=0.0)
-                cosine = inverse[None, :] * _products(
-                    rows, weights, at_row, at_column, num_rows, num_columns, D, BLOCK_M, BLOCK_N, BLOCK_D, WIDEN
-                )
-                shaped, _ = _reshaped(cosine, at_row, num_rows, margin, threshold, t, MARGIN)
-                kept = (at_column < num_columns)[None, :] & (at_column[None, :] != own[:, None])
-                logit = tl.where(kept, scale * shaped, LOWEST)
-                higher = tl.maximum(peak, tl.max(logit, 1))
-                share = tl.where(kept, tl.exp(logit - higher[:, None]), 0.0)
-                total = total * tl.exp(peak - higher) + tl.sum(share, 1)
-                peak = higher
-            at = tl.program_id(1).to(tl.int64) * num_rows + at_row
-            tl.store(peaks + at, peak, mask=at_row < num_rows)
-            tl.store(totals + at, total, mask=at_row < num_rows)
-
-        @triton.jit
         def class_shares_kernel(
             rows,
             weights,
@@ -140,6 +89,7 @@ else:
             labels,
             references,
             factors,
+            peaks,
             totals,
             shares,
             threshold,
@@ -149,6 +99,8 @@ else:
             num_rows,
             num_columns,
             first_class,
+            shares_stride,
+            PEAK: tl.constexpr,
             SUM: tl.constexpr,
             STORE: tl.constexpr,
             LOWEST: tl.constexpr,
@@ -162,39 +114,43 @@ else:
         ):
             """Tiles of exp(logit - reference of the row), 0 at the own class. Grid: (PROGRAMS,), tile by tile each.
 
-            ``rows``, ``weights`` and, for STORE, ``shares`` are tensor descriptors with the blocks of a tile.
-            SUM: the sum of each row goes to ``totals`` (column blocks, num_rows). STORE: the tile, times the factor of
-            the row and d cosine / d product, goes to ``shares``.
+            PEAK: the reference is the largest logit of the row in the tile, and goes to ``peaks`` (column blocks,
+            num_rows). SUM: the sum of each row goes to ``totals``, likewise. STORE: the tile, times the factor of a row
+            and d cosine / d product, goes to ``shares`` (num_rows, shares_stride).
             """
             row_blocks = tl.cdiv(num_rows, BLOCK_M)
             tiles = row_blocks * tl.cdiv(num_columns, BLOCK_N)
             # One loop over the steps of all tiles: the next tile is loaded while this one's exponentials are taken.
             for tile in tl.range(tl.program_id(0), tiles, PROGRAMS, flatten=True):
-                first_row = tile % row_blocks * BLOCK_M
                 column_block = tile // row_blocks
-                product = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-                for start in range(0, D, BLOCK_D):
-                    x = rows.load([first_row, start])
-                    y = weights.load([column_block * BLOCK_N, start])
-                    if WIDEN:
-                        x = x.to(tl.float32)
-                        y = y.to(tl.float32)
-                    product = tl.dot(x, y.T, product, input_precision="ieee")
-                at_row = first_row + tl.arange(0, BLOCK_M)
+                at_row = tile % row_blocks * BLOCK_M + tl.arange(0, BLOCK_M)
                 at_column = column_block * BLOCK_N + tl.arange(0, BLOCK_N)
-                own = _own_column(labels, at_row, num_rows, num_columns, first_class)
-                reference = tl.load(references + at_row, mask=at_row < num_rows, other=-LOWEST)
+                product = _products(
+                    rows, weights, at_row, at_column, num_rows, num_columns, D, BLOCK_M, BLOCK_N, BLOCK_D, WIDEN
+                )
                 inverse = tl.load(inverse_norms + at_column, mask=at_column < num_columns, other=0.0)
                 shaped, slope = _reshaped(product * inverse[None, :], at_row, num_rows, margin, threshold, t, MARGIN)
+                own = _own_column(labels, at_row, num_rows, num_columns, first_class)
                 kept = (at_column < num_columns)[None, :] & (at_column[None, :] != own[:, None])
-                share = tl.exp(tl.where(kept, scale * shaped - reference[:, None], LOWEST))
+                at = column_block.to(tl.int64) * num_rows + at_row
+                if PEAK:
+                    logit = tl.where(kept, scale * shaped, LOWEST)
+                    reference = tl.max(logit, 1)
+                    tl.store(peaks + at, reference, mask=at_row < num_rows)
+                    share = tl.where(kept, tl.exp(logit - reference[:, None]), 0.0)
+                else:
+                    reference = tl.load(references + at_row, mask=at_row < num_rows, other=-LOWEST)
+                    share = tl.exp(tl.where(kept, scale * shaped - reference[:, None], LOWEST))
                 if SUM:
-                    at = column_block.to(tl.int64) * num_rows + at_row
                     tl.store(totals + at, tl.sum(share, 1), mask=at_row < num_rows)
                 if STORE:
                     factor = tl.load(factors + at_row, mask=at_row < num_rows, other=0.0)
                     error = share * (slope * inverse[None, :]) * factor[:, None]
-                    shares.store([first_row, column_block * BLOCK_N], error.to(shares.dtype))
+                    tl.store(
+                        shares + at_row.to(tl.int64)[:, None] * shares_stride + at_column[None, :],
+                        error.to(shares.dtype.element_ty),
+                        mask=(at_row < num_rows)[:, None] & (at_column < num_columns)[None, :],
+                    )
 
         @triton.jit
         def through_norm_kernel(
