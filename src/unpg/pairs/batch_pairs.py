@@ -42,7 +42,7 @@ class BatchPairs:
     scope: Scope = "batch"
     keep: Filter = KeepAll()
     positives: Scope = "anchor"
-    kernel: Kernel = "plain"
+    kernel: Kernel = "auto"
 
     def __post_init__(self) -> None:
         check_scope("BatchPairs", self.scope)

@@ -86,11 +86,12 @@ class ClassSet:
             reshape: An elementwise margin on (b, n) cosines.
         """
         check_reshape(reshape, self.rows)
-        if self.streaming.kernel == "triton" and self._fuses(reduction, reshape):
-            value, own = _fuse_classes(self.rows, self.weights, self, float(reduction.scale), reshape, self._keeps())
+        if self._fuses(reduction, reshape):
+            keep = self._keeps(rounded(self.rows[:0], self.streaming.products))
+            value, own = _fuse_classes(self.rows, self.weights, self, float(reduction.scale), reshape, keep)
             value = value if offset is None else value + offset
         else:
-            keep = self._keeps()
+            keep = self._keeps(self.rows)
             value, own = _reduce_classes(self.rows, self.weights, offset, self, reduction, reshape, keep)
         if isinstance(reduction, SumSoftplus) and self.shard.inclusion < 1:
             value = value / self.shard.inclusion
@@ -104,15 +105,19 @@ class ClassSet:
             self._own = own
         return value
 
-    def _keeps(self) -> bool:
-        """Whether the similarities, or what has been made of them, are kept for the backward pass."""
-        like = rounded(self.rows[:0], self.streaming.products) if self.streaming.kernel == "triton" else self.rows
+    def _keeps(self, like: Tensor) -> bool:
+        """Whether the similarities, or what has been made of them, are kept for the backward pass, in the type of
+        ``like``.
+        """
         return torch.is_grad_enabled() and self.streaming.keeps(len(self.rows) * len(self.weights), like)
 
     def _fuses(self, reduction: Reduction, reshape: Reshape | None) -> bool:
-        """Whether there is a kernel for it."""
+        """Whether there is a kernel for it, and it is wanted."""
+        kernel, products = self.streaming.kernel, self.streaming.products
         return (
-            isinstance(reduction, LogSumExp)
+            fused.wanted(kernel, self.rows)
+            and (kernel == "triton" or products == "bfloat16")
+            and isinstance(reduction, LogSumExp)
             and isinstance(reduction.scale, float | int)
             and self.centers == 1
             and len(self.weights) > 0

@@ -25,6 +25,7 @@ from unpg.errors import ConfigError, ShapeError
 from unpg.similarity import kernels
 from unpg.similarity.products import Precision, add_wide_product, rounded, wide_product
 from unpg.similarity.reshape import HardenedNegative, SelfPacedNegative
+from unpg.similarity.stream import Kernel
 
 __all__ = [
     "NegativeMargin",
@@ -35,6 +36,7 @@ __all__ = [
     "keeps_shares",
     "pair_backward",
     "pair_forward",
+    "wanted",
 ]
 
 WORKSPACE = 128 << 20
@@ -72,6 +74,11 @@ def available() -> bool:
     return kernels.triton is not None and (_INTERPRETED or torch.cuda.is_available())
 
 
+def wanted(kernel: Kernel, rows: Tensor) -> bool:
+    """Whether the functions of this module are to be used for the rows."""
+    return kernel == "triton" or (kernel == "auto" and rows.is_cuda and available())
+
+
 @torch.no_grad()
 def class_forward(
     rows: Tensor,
@@ -91,7 +98,7 @@ def class_forward(
     vectors then.
 
     Cosines are bounded, and so are logits without a margin: one number for all rows keeps their exponentials and sums
-    within float32 for scales up to about 80, and serves as the peak. Else the largest logit of each row is found.
+    within float32 for scales up to about 78, and serves as the peak. Else the largest logit of each row is found.
 
     Memory beyond inputs and result: two buffers of ``WORKSPACE`` bytes. (b, c) never, unless kept in ``shares``.
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from unpg.distributed import ALONE, World, total
 from unpg.similarity import fused
-from unpg.similarity.stream import Kernel
 
 __all__ = ["Sample", "at_ranks"]
 
@@ -28,9 +27,7 @@ _REST_BINS = 2**16
 _INTEGERS = {torch.float32: (torch.int32, 32), torch.float64: (torch.int64, 64)}
 
 
-def at_ranks(
-    sample: Sample, ranks: Tensor, dtype: torch.dtype, world: World = ALONE, kernel: Kernel = "plain"
-) -> Tensor:
+def at_ranks(sample: Sample, ranks: Tensor, dtype: torch.dtype, world: World = ALONE, *, fuse: bool = False) -> Tensor:
     """The values at the ranks of each anchor's set: (a, q), exact; inf where a set has no such rank.
 
     Args:
@@ -38,9 +35,9 @@ def at_ranks(
         ranks: (a, q) int64, 0 for the smallest; one below 0 is taken as 0.
         dtype: Of the values: float32 or float64.
         world: The processes that each have a part of the sets.
-        kernel: ``triton`` counts the digits of float32 values by a kernel.
+        fuse: Whether a kernel counts the digits of float32 values.
     """
-    fuse = kernel == "triton" and dtype == torch.float32
+    fuse = fuse and dtype == torch.float32
     anchors, queries = ranks.shape
     most = _MOST_DIGIT_BITS if world.alone else _SENT_DIGIT_BITS
     digit_bits = min(most, max(4, _TABLE_BITS - max(anchors - 1, 0).bit_length()))

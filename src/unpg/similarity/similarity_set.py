@@ -64,8 +64,8 @@ class SimilaritySet:
         shared: The pairs of all rows form one set that every anchor sees. Reductions then have shape (1,): this is
             what makes UNPG cost one number instead of one copy of the set per row.
         fences: Pairs outside are left out; None leaves none out.
-        kernel: ``triton`` takes the log-sum-exp of a shared set of a batch's negatives by a fused kernel, and counts
-            for order statistics by another.
+        kernel: ``triton``, or ``auto`` where it can, takes the log-sum-exp of a shared set of a batch's negatives by a
+            fused kernel, and counts for order statistics by another.
         world: Processes that all have the rows and the columns, and each walk their own part of the columns. All of
             them must ask the same of the set; all of them get the whole answer.
     """
@@ -197,7 +197,7 @@ class SimilaritySet:
         """The labels of the batch, if there is a kernel for it."""
         rule = self.rule.rule if isinstance(self.rule, EachPairOnce) else None
         fits = (
-            self.kernel == "triton"
+            fused.wanted(self.kernel, self.rows)
             and self.shared
             and isinstance(rule, DifferentLabel)
             and rule.others is None
@@ -286,7 +286,8 @@ class SimilaritySet:
         """Similarities by rank, before the fences: (a, q) of (a, q) int64 ranks from 0, a being r or 1. Exact, and
         nothing is sorted; inf where an anchor has no such rank.
         """
-        return at_ranks(lambda: self._masked(kept=False), ranks, self.rows.dtype, self.world, self.kernel)
+        fuse = fused.wanted(self.kernel, self.rows)
+        return at_ranks(lambda: self._masked(kept=False), ranks, self.rows.dtype, self.world, fuse=fuse)
 
     def values(self) -> tuple[Tensor, Tensor]:
         """All similarities with their gradient, and which are pairs: two (r, k). For losses over pairs of pairs."""

@@ -16,7 +16,7 @@ from unpg.similarity.reduction import Reduction, State
 
 __all__ = ["Block", "Blocks", "Kernel", "Reshape", "Streaming", "Walk", "check_reshape", "ranges"]
 
-Kernel = Literal["plain", "triton"]
+Kernel = Literal["auto", "plain", "triton"]
 
 Reshape = Callable[[Tensor], Tensor]
 """An elementwise function of similarities, (r, n) to (r, n): the part of a margin that touches every pair."""
@@ -41,13 +41,14 @@ class Streaming:
             of a GPU (a CPU is slower so). Norms, target cosines, margins and reductions are float32 either way.
         kernel: plain torch; or triton, which on a GPU fuses product, margin and reduction wherever it can (one center
             a class, a softmax; exponentials are what it keeps, with no margin on the negatives and a scale up to about
-            80), and takes the pairs of the batch likewise.
+            78), and takes the pairs of the batch likewise. auto is triton on a GPU where Triton is installed, for the
+            classes if their products are bfloat16 ones: it multiplies float32 without tensor cores.
     """
 
     chunk: int | None = None
     keep_mib: float | None = None
     products: Precision = "float32"
-    kernel: Kernel = "plain"
+    kernel: Kernel = "auto"
 
     def __post_init__(self) -> None:
         if self.chunk is not None and self.chunk < 1:

@@ -217,7 +217,7 @@ def test_the_kernel_of_a_recipe_reaches_the_pairs_of_the_batch():
     for keep in (None, BoxWhisker(math.inf)):
         negatives = unpg(base, keep=keep).pairs.extra(anchors(4, 1)).negatives[0].similarities
         assert negatives.kernel == "triton"
-    assert unpg(arcface(5, DIM)).pairs.extra(anchors(4, 1)).negatives[0].similarities.kernel == "plain"
+    assert unpg(arcface(5, DIM)).pairs.extra(anchors(4, 1)).negatives[0].similarities.kernel == "auto"
 
 
 def test_what_is_stored_is_a_copy():

@@ -202,7 +202,8 @@ def test_huge_logits(device, kind):
     case.rows = unit(case.weights)[case.labels]  # the class that is left out stands far above the others
     plain = case.torch(torch.float32, product=torch.float32)
     for ours, theirs, truth in zip(case.fused(), plain, case.torch(torch.float32), strict=True):
-        assert relative(ours, truth) <= 3 * relative(theirs, truth) + SINGLE
+        # A GPU rounds scale * cosine - peak once, and has rounded the peak: half a unit of such logits, in the exponent.
+        assert relative(ours, truth) <= 3 * relative(theirs, truth) + SINGLE + case.scale * 2**-24
 
 
 def test_equal_cosines_share_equally(device):
@@ -405,9 +406,8 @@ def test_values_at_ranks_against_sorting(device, anchors, n):
     ordered = torch.where(belongs, values, torch.nan).sort(dim=1).values  # NaN last
     expected = ordered.gather(1, ranks.clamp(0, n - 1))
     expected[:, 4] = torch.inf
-    for kernel in ("triton", "plain"):
-        found = at_ranks(blocks, ranks, torch.float32, kernel=kernel)
-        assert torch.equal(found, expected), kernel
+    for fuse in (True, False):
+        assert torch.equal(at_ranks(blocks, ranks, torch.float32, fuse=fuse), expected), fuse
 
 
 def test_what_does_not_fit_is_refused(device):
@@ -425,6 +425,34 @@ def test_what_does_not_fit_is_refused(device):
         fused.class_backward(rows, weights, ones, labels, 64.0, rows[:, 0], rows[:, 0], ones)
     with pytest.raises(ShapeError, match=r"lower must be \(\)"):
         fused.pair_forward(rows, labels, 64.0, ones, ones[0])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "products", "runs"),
+    [
+        ("auto", "float32", ["pair_forward"]),
+        ("auto", "bfloat16", ["class_forward", "pair_forward"]),
+        ("plain", "bfloat16", []),
+        ("triton", "float32", ["class_forward", "pair_forward"]),
+    ],
+)
+def test_which_kernels_run_by_themselves(device, monkeypatch, kernel, products, runs):
+    if device == "cpu" and kernel == "auto":
+        runs = []  # nothing runs by itself in the interpreter
+    called = []
+    for function in ("class_forward", "pair_forward"):
+        original = getattr(fused, function)
+
+        def counted(*arguments, function=function, original=original, **options):
+            called.append(function)
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(fused, function, counted)
+    loss = losses.arcface(7, 8).to(device)
+    loss.pairs.streaming = Streaming(kernel=kernel, products=products)
+    loss = losses.unpg(loss)
+    loss(torch.randn(9, 8, device=device), (torch.arange(9) % 7).to(device))
+    assert sorted(called) == runs
 
 
 def test_without_triton_the_module_imports_and_says_so():
