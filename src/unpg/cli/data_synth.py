@@ -39,6 +39,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"kface: pairs in each of Q1 to Q4 at most, or 'all': 1,000 and 100,000 (default: {_PAIRS:,})",
     )
     parser.add_argument("--views", type=int, default=20, help="plain: images of each person (default: %(default)s)")
+    parser.add_argument(
+        "--vary",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("FACTOR", "LOW", "HIGH"),
+        help="plain: from which range a factor of the views is drawn, such as --vary jpeg 20 80; may be repeated "
+        "(docs/data.md lists the factors)",
+    )
     parser.add_argument("--first-identity", type=int, default=0, help="plain: number of the first person (default: 0)")
     parser.add_argument("--seed", type=int, default=0, help="of the people and their views (default: 0)")
     parser.add_argument(
@@ -78,7 +87,12 @@ def run_synth(found: argparse.Namespace, console: Console) -> None:
         ConfigError: Neither is asked for, or a setting is out of range.
         DataError: The unfinished folder is of another job.
     """
-    from unpg.data.synthetic import KFaceTwin, Noise, SyntheticFaces  # the renderer is only imported where it is used
+    from unpg.data.synthetic import (
+        KFaceTwin,
+        Noise,
+        SyntheticFaces,
+        Variation,
+    )  # the renderer is only imported where it is used
     from unpg.data.synthetic.write import WriteOptions, contact_sheet, write_faces, write_kface
 
     if found.out is None and found.sheet is None:
@@ -93,9 +107,8 @@ def run_synth(found: argparse.Namespace, console: Console) -> None:
     if found.protocol == "kface":
         images = KFaceTwin(found.identities, found.train, "train", subset, found.seed, size, noise)
     else:
-        images = SyntheticFaces(
-            found.identities, found.views, found.seed, size, first_identity=found.first_identity, noise=noise
-        )
+        ranges = Variation.named({name: (_end(name, low), _end(name, high)) for name, low, high in found.vary})
+        images = SyntheticFaces(found.identities, found.views, found.seed, size, ranges, found.first_identity, noise)
     if found.sheet is not None:
         Path(found.sheet).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(contact_sheet(images)).save(found.sheet)
@@ -150,11 +163,20 @@ def _subset(found: argparse.Namespace) -> int | None:
         if found.subset is not None or found.pairs is not None:
             raise ConfigError("--subset and --pairs belong to --protocol kface; a plain set has --views.")
         return None
+    if found.vary:
+        raise ConfigError("--vary belongs to --protocol plain; the views of kface are those of its grid.")
     whole = KFaceTwin.count(found.identities, found.train)
     if found.subset is None:
         return _SUBSET if whole > _SUBSET else None
     wanted = _number("subset", found.subset, None)
     return None if wanted == whole else wanted
+
+
+def _end(factor: str, given: str) -> float:
+    try:
+        return float(given)
+    except ValueError:
+        raise ConfigError(f"--vary {factor} takes two numbers, the ends of its range, got {given!r}.") from None
 
 
 def _number(option: str, given: str | None, default: int | None) -> int | None:
