@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from rich.console import Console
@@ -13,6 +14,10 @@ from unpg.errors import ConfigError
 __all__ = ["add_options", "run_synth"]
 
 _SUBSET, _PAIRS = 20_000, 2_000
+_OWN: dict[str, dict[str, Any]] = {  # options that only one protocol has, and what they are if not given
+    "kface": {"train": "T1", "subset": None, "pairs": None},
+    "plain": {"views": 20, "vary": (), "first_identity": 0},
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="kface: a data root with K-FACE's tree and lists; plain: images/<identity>/ (default: %(default)s)",
     )
     parser.add_argument("--identities", type=int, default=400, help="people; of 400 in kface 30 test (default: 400)")
-    parser.add_argument("--train", choices=tuple(KFACE_VIEWS), default="T1", help="kface: views (default: %(default)s)")
+    parser.add_argument("--train", choices=tuple(KFACE_VIEWS), help="kface: views (default: T1)")
     parser.add_argument(
         "--subset",
         metavar="N",
@@ -38,17 +43,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"kface: pairs in each of Q1 to Q4 at most, or 'all': 1,000 and 100,000 (default: {_PAIRS:,})",
     )
-    parser.add_argument("--views", type=int, default=20, help="plain: images of each person (default: %(default)s)")
+    parser.add_argument("--views", type=int, help="plain: images of each person (default: 20)")
     parser.add_argument(
         "--vary",
         nargs=3,
         action="append",
-        default=[],
         metavar=("FACTOR", "LOW", "HIGH"),
         help="plain: from which range a factor of the views is drawn, such as --vary jpeg 20 80; may be repeated "
         "(docs/data.md lists the factors)",
     )
-    parser.add_argument("--first-identity", type=int, default=0, help="plain: number of the first person (default: 0)")
+    parser.add_argument("--first-identity", type=int, help="plain: number of the first person (default: 0)")
     parser.add_argument("--seed", type=int, default=0, help="of the people and their views (default: 0)")
     parser.add_argument(
         "--size", type=int, nargs=2, default=(112, 112), metavar=("HEIGHT", "WIDTH"), help="default: 112 112"
@@ -102,7 +106,8 @@ def run_synth(found: argparse.Namespace, console: Console) -> None:
     size = (found.size[0], found.size[1])
     noise = Noise(found.split_identities, found.flipped_labels, found.twins)
     options = WriteOptions(found.form, found.quality, found.masks, found.workers)
-    subset = _subset(found)
+    _fill(found)
+    subset = _subset(found) if found.protocol == "kface" else None
     images: KFaceTwin | SyntheticFaces
     if found.protocol == "kface":
         images = KFaceTwin(found.identities, found.train, "train", subset, found.seed, size, noise)
@@ -155,16 +160,23 @@ def run_synth(found: argparse.Namespace, console: Console) -> None:
         )
 
 
+def _fill(found: argparse.Namespace) -> None:
+    """Give the protocol's own options their defaults; refuse those of the other."""
+    for protocol, options in _OWN.items():
+        for name, default in options.items():
+            if getattr(found, name) is None:
+                setattr(found, name, default)
+            elif protocol != found.protocol:
+                own = ", ".join(f"--{n.replace('_', '-')}" for n in _OWN[found.protocol])
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} belongs to --protocol {protocol}; {found.protocol} has {own}."
+                )
+
+
 def _subset(found: argparse.Namespace) -> int | None:
     """None for all."""
     from unpg.data.synthetic import KFaceTwin
 
-    if found.protocol != "kface":
-        if found.subset is not None or found.pairs is not None:
-            raise ConfigError("--subset and --pairs belong to --protocol kface; a plain set has --views.")
-        return None
-    if found.vary:
-        raise ConfigError("--vary belongs to --protocol plain; the views of kface are those of its grid.")
     whole = KFaceTwin.count(found.identities, found.train)
     if found.subset is None:
         return _SUBSET if whole > _SUBSET else None

@@ -229,12 +229,19 @@ class FolderSet:
             f"{len(self.excluded)} left out by the exclude list" if self.excluded else "",
             f"{len(self.too_few)} with fewer images than min_images asks for" if self.too_few else "",
             f"{loose} images lie in the root itself, without an identity's folder" if loose else "",
+            f"do you mean {self._only_folder()}?" if self._only_folder() else "",
         ]
         because = "; ".join(h for h in hints if h)
         raise DataError(
             f"{where} has {len(self.identities)} identities with images{f' ({because})' if because else ''}, "
             "but a set needs two or more. Expected <root>/<identity>/<image>, one folder per identity."
         )
+
+    def _only_folder(self) -> str | None:
+        """The one folder of the root that has images, if they lie in folders of it: its people are one level deeper."""
+        paths = [file.split("/") for _, file in self._files]
+        deep = len({path[1] for path in paths if len(path) > 2}) > 1
+        return str(Path(self._roots[0].given) / paths[0][0]) if len(self.identities) == 1 and deep else None
 
 
 def _named(

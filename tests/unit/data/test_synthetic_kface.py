@@ -15,6 +15,7 @@ from unpg.cli.main import main
 from unpg.data import FolderSet, Subset
 from unpg.data.image_set import truth_of
 from unpg.data.kface import KFaceSet, KFaceViews
+from unpg.data.open_source import open_source
 from unpg.data.source import SOURCES
 from unpg.data.synthetic import (
     Accessory,
@@ -403,6 +404,9 @@ def test_the_command_writes_plain_folders(tmp_path, capsys):
     told = json.loads((tmp_path / "poor/manifest.json").read_text())["variation"]
     assert told["jpeg"] == [5.0, 9.0]
     assert told["yaw"] == list(Variation().yaw)
+    # The folder itself stands for its images, whatever else lies in it.
+    assert main([*words, "--masks", "--out", str(tmp_path / "masked")]) == 0
+    assert open_source(tmp_path / "masked").identities == faces.identities
 
 
 @pytest.mark.parametrize(
@@ -413,7 +417,13 @@ def test_the_command_writes_plain_folders(tmp_path, capsys):
         (["--pairs", "3", "--out", "x"], "pairs must be even"),
         (["--quality", "50", "--out", "x"], "from 90 to 100, got 50"),
         (["--workers", "0", "--out", "x"], "workers must be at least 1"),
-        (["--protocol", "plain", "--subset", "5", "--out", "x"], "--subset and --pairs belong to --protocol kface"),
+        (["--protocol", "plain", "--subset", "5", "--out", "x"], "--subset belongs to --protocol kface"),
+        (
+            ["--protocol", "plain", "--train", "T3", "--out", "x"],
+            "--train belongs to --protocol kface; plain has --views",
+        ),
+        (["--views", "3", "--out", "x"], "--views belongs to --protocol plain; kface has --train, --subset, --pairs."),
+        (["--first-identity", "0", "--out", "x"], "--first-identity belongs to --protocol plain"),
         (["--twins", "0.9", "--out", "x"], "0.5 together"),
         (["--vary", "jpeg", "20", "80", "--out", "x"], "--vary belongs to --protocol plain"),
         (["--protocol", "plain", "--vary", "jpeg", "low", "80", "--out", "x"], "--vary jpeg takes two numbers"),
