@@ -229,7 +229,7 @@ class FolderSet:
             f"{len(self.excluded)} left out by the exclude list" if self.excluded else "",
             f"{len(self.too_few)} with fewer images than min_images asks for" if self.too_few else "",
             f"{loose} images lie in the root itself, without an identity's folder" if loose else "",
-            f"do you mean {self._only_folder()}?" if self._only_folder() else "",
+            f"do you mean {deeper}?" if (deeper := self._only_folder()) else "",
         ]
         because = "; ".join(h for h in hints if h)
         raise DataError(
@@ -238,10 +238,11 @@ class FolderSet:
         )
 
     def _only_folder(self) -> str | None:
-        """The one folder of the root that has images, if they lie in folders of it: its people are one level deeper."""
-        paths = [file.split("/") for _, file in self._files]
-        deep = len({path[1] for path in paths if len(path) > 2}) > 1
-        return str(Path(self._roots[0].given) / paths[0][0]) if len(self.identities) == 1 and deep else None
+        """The folder deeper down that holds several folders with images, if all images are in it."""
+        paths = [Path(file) for _, file in self._files] if len(self._roots) == 1 else []
+        common = Path(os.path.commonpath(paths)) if len(paths) > 1 else Path()
+        several = len({path.relative_to(common).parts[0] for path in paths if path.parent != common}) > 1
+        return str(Path(self._roots[0].given) / common) if several and common.parts else None
 
 
 def _named(
