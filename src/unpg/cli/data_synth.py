@@ -91,12 +91,8 @@ def run_synth(found: argparse.Namespace, console: Console) -> None:
         ConfigError: Neither is asked for, or a setting is out of range.
         DataError: The unfinished folder is of another job.
     """
-    from unpg.data.synthetic import (
-        KFaceTwin,
-        Noise,
-        SyntheticFaces,
-        Variation,
-    )  # the renderer is only imported where it is used
+    # The renderer is only imported where it is used.
+    from unpg.data.synthetic import KFaceTwin, Noise, SyntheticFaces, Variation
     from unpg.data.synthetic.write import WriteOptions, contact_sheet, write_faces, write_kface
 
     if found.out is None and found.sheet is None:
