@@ -72,8 +72,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show", type=int, default=200, help="findings of a kind on the page (default: %(default)s)")
     parser.add_argument("--flip", choices=FLIPS, default="none", help="fusion with the mirror image (default: none)")
     parser.add_argument("--batch-size", type=int, default=32, help="images at once (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="threads that decode images")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--workers", type=int, default=1, help="threads that decode images (default: 1)")
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="where the model runs (default here: %(default)s)",
+    )
     parser.add_argument("--cache", help=f"folder of embeddings that are kept (default: {default_cache()})")
 
 

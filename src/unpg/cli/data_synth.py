@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from rich.console import Console
@@ -13,6 +14,10 @@ from unpg.errors import ConfigError
 __all__ = ["add_options", "run_synth"]
 
 _SUBSET, _PAIRS = 20_000, 2_000
+_OWN: dict[str, dict[str, Any]] = {  # options that only one protocol has, and what they are if not given
+    "kface": {"train": "T1", "subset": None, "pairs": None},
+    "plain": {"views": 20, "vary": (), "first_identity": 0},
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="kface: a data root with K-FACE's tree and lists; plain: images/<identity>/ (default: %(default)s)",
     )
     parser.add_argument("--identities", type=int, default=400, help="people; of 400 in kface 30 test (default: 400)")
-    parser.add_argument("--train", choices=tuple(KFACE_VIEWS), default="T1", help="kface: views (default: %(default)s)")
+    parser.add_argument("--train", choices=tuple(KFACE_VIEWS), help="kface: views (default: T1)")
     parser.add_argument(
         "--subset",
         metavar="N",
@@ -38,8 +43,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"kface: pairs in each of Q1 to Q4 at most, or 'all': 1,000 and 100,000 (default: {_PAIRS:,})",
     )
-    parser.add_argument("--views", type=int, default=20, help="plain: images of each person (default: %(default)s)")
-    parser.add_argument("--first-identity", type=int, default=0, help="plain: number of the first person (default: 0)")
+    parser.add_argument("--views", type=int, help="plain: images of each person (default: 20)")
+    parser.add_argument(
+        "--vary",
+        nargs=3,
+        action="append",
+        metavar=("FACTOR", "LOW", "HIGH"),
+        help="plain: from which range a factor of the views is drawn, such as --vary jpeg 20 80; may be repeated "
+        "(docs/data.md lists the factors)",
+    )
+    parser.add_argument("--first-identity", type=int, help="plain: number of the first person (default: 0)")
     parser.add_argument("--seed", type=int, default=0, help="of the people and their views (default: 0)")
     parser.add_argument(
         "--size", type=int, nargs=2, default=(112, 112), metavar=("HEIGHT", "WIDTH"), help="default: 112 112"
@@ -78,7 +91,8 @@ def run_synth(found: argparse.Namespace, console: Console) -> None:
         ConfigError: Neither is asked for, or a setting is out of range.
         DataError: The unfinished folder is of another job.
     """
-    from unpg.data.synthetic import KFaceTwin, Noise, SyntheticFaces  # the renderer is only imported where it is used
+    # The renderer is only imported where it is used.
+    from unpg.data.synthetic import KFaceTwin, Noise, SyntheticFaces, Variation
     from unpg.data.synthetic.write import WriteOptions, contact_sheet, write_faces, write_kface
 
     if found.out is None and found.sheet is None:
@@ -88,14 +102,14 @@ def run_synth(found: argparse.Namespace, console: Console) -> None:
     size = (found.size[0], found.size[1])
     noise = Noise(found.split_identities, found.flipped_labels, found.twins)
     options = WriteOptions(found.form, found.quality, found.masks, found.workers)
-    subset = _subset(found)
+    _fill(found)
+    subset = _subset(found) if found.protocol == "kface" else None
     images: KFaceTwin | SyntheticFaces
     if found.protocol == "kface":
         images = KFaceTwin(found.identities, found.train, "train", subset, found.seed, size, noise)
     else:
-        images = SyntheticFaces(
-            found.identities, found.views, found.seed, size, first_identity=found.first_identity, noise=noise
-        )
+        ranges = Variation.named({name: (_end(name, low), _end(name, high)) for name, low, high in found.vary})
+        images = SyntheticFaces(found.identities, found.views, found.seed, size, ranges, found.first_identity, noise)
     if found.sheet is not None:
         Path(found.sheet).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(contact_sheet(images)).save(found.sheet)
@@ -142,19 +156,35 @@ def run_synth(found: argparse.Namespace, console: Console) -> None:
         )
 
 
+def _fill(found: argparse.Namespace) -> None:
+    """Give the protocol's own options their defaults; refuse those of the other."""
+    for protocol, options in _OWN.items():
+        for name, default in options.items():
+            if getattr(found, name) is None:
+                setattr(found, name, default)
+            elif protocol != found.protocol:
+                own = ", ".join(f"--{n.replace('_', '-')}" for n in _OWN[found.protocol])
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} belongs to --protocol {protocol}; {found.protocol} has {own}."
+                )
+
+
 def _subset(found: argparse.Namespace) -> int | None:
     """None for all."""
     from unpg.data.synthetic import KFaceTwin
 
-    if found.protocol != "kface":
-        if found.subset is not None or found.pairs is not None:
-            raise ConfigError("--subset and --pairs belong to --protocol kface; a plain set has --views.")
-        return None
     whole = KFaceTwin.count(found.identities, found.train)
     if found.subset is None:
         return _SUBSET if whole > _SUBSET else None
     wanted = _number("subset", found.subset, None)
     return None if wanted == whole else wanted
+
+
+def _end(factor: str, given: str) -> float:
+    try:
+        return float(given)
+    except ValueError:
+        raise ConfigError(f"--vary {factor} takes two numbers, the ends of its range, got {given!r}.") from None
 
 
 def _number(option: str, given: str | None, default: int | None) -> int | None:

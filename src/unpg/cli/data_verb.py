@@ -23,8 +23,8 @@ def run(arguments: Sequence[str]) -> None:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     what = (
-        "folder of identities, or a .rec, .bin, .csv, .parquet, .tar, LMDB or list (.txt) file, or their folder, or a "
-        ".yaml with what a recipe has under data"
+        "folder of identities; .rec, .parquet, .tar, LMDB or labels.csv, or their folder; .bin, .csv or list (.txt); "
+        "or a .yaml with what a recipe has under data"
     )
     for verb, text in (
         ("info", "count images and identities, estimate the time of an epoch"),
@@ -40,7 +40,9 @@ def run(arguments: Sequence[str]) -> None:
     verbs.choices["check"].add_argument("--out", help="write the list to this CSV file: kind, image, detail")
     data_convert.add_options(verbs.choices["convert"])
     verbs.choices["split"].add_argument("--out", required=True, help="folder for rest.txt and held_out.txt")
-    verbs.choices["split"].add_argument("--fraction", type=float, default=0.1, help="share of identities held out")
+    verbs.choices["split"].add_argument(
+        "--fraction", type=float, default=0.1, help="share of identities held out (default: 0.1)"
+    )
     verbs.choices["split"].add_argument("--seed", type=int, default=0, help="which ones (default: %(default)s)")
     data_audit.add_options(verbs.choices["audit"])
     text = "render people who do not exist: K-FACE's grid with its lists, or folders of identities"

@@ -27,6 +27,8 @@ def open_model(path: str, preset: str | None) -> Model:
     if preset is not None:
         return import_weights(path, preset=preset)
     found = Path(path)
+    if not found.exists():
+        raise DataError(f"{path} does not exist.")
     if found.is_dir():
         found = found / "model.safetensors"
         if not found.exists():

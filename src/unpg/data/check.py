@@ -49,7 +49,7 @@ def check_set(image_set: ImageSet, progress: Callable[[int, int], None] | None =
                 continue
             image = decode(data, name=name)
         except DataError as error:
-            found.append(Finding("broken", name, str(error)))
+            found.append(Finding("broken", name, str(error).removeprefix(f"{name} ")))
             continue
         finally:
             if progress:

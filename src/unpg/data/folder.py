@@ -229,12 +229,20 @@ class FolderSet:
             f"{len(self.excluded)} left out by the exclude list" if self.excluded else "",
             f"{len(self.too_few)} with fewer images than min_images asks for" if self.too_few else "",
             f"{loose} images lie in the root itself, without an identity's folder" if loose else "",
+            f"do you mean {deeper}?" if (deeper := self._only_folder()) else "",
         ]
         because = "; ".join(h for h in hints if h)
         raise DataError(
             f"{where} has {len(self.identities)} identities with images{f' ({because})' if because else ''}, "
             "but a set needs two or more. Expected <root>/<identity>/<image>, one folder per identity."
         )
+
+    def _only_folder(self) -> str | None:
+        """The folder deeper down that holds several folders with images, if all images are in it."""
+        paths = [Path(file) for _, file in self._files] if len(self._roots) == 1 else []
+        common = Path(os.path.commonpath(paths)) if len(paths) > 1 else Path()
+        several = len({path.relative_to(common).parts[0] for path in paths if path.parent != common}) > 1
+        return str(Path(self._roots[0].given) / common) if several and common.parts else None
 
 
 def _named(

@@ -6,12 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unpg.data.image_set import ImageSet
+from unpg.data.content import content
+from unpg.data.decode import decode
+from unpg.data.image_set import ImageSet, SizeError
 from unpg.errors import ConfigError, DataError
 
 __all__ = ["Info", "inspect_set"]
 
 _SAMPLE = 64  # images decoded for their size
+_SIZES = 3  # sizes that are named
 _BAR = 40  # characters of the longest bar
 _TIMED = 0.3  # seconds of decoding that are timed at least
 _EVEN = 2.0  # difference of two channels' means, of 255, that says nothing
@@ -23,9 +26,9 @@ class Info(NamedTuple):
     images: int
     identities: int
     sizes: dict[tuple[int, int], int]
-    """(height, width) -> how many of the sampled images."""
+    """(height, width) -> how many of the sampled images, the most frequent first."""
     unreadable: int
-    """Sampled images that cannot be decoded at the set's size."""
+    """Sampled images that cannot be decoded."""
     histogram: list[tuple[int, int, int]]
     """(least, most, identities): how many identities have that many images; ranges double."""
     channels: tuple[float, float, float]
@@ -52,13 +55,19 @@ class Info(NamedTuple):
 
     def text(self) -> str:
         """Lines for the screen."""
-        sizes = ", ".join(f"{height} x {width}" for height, width in self.sizes)
+        mixed = len(self.sizes) > 1
+        named = list(self.sizes.items())[:_SIZES]
+        sizes = ", ".join(f"{height} x {width}" + f" ({count})" * mixed for (height, width), count in named)
+        if len(self.sizes) > _SIZES:
+            sizes += f", {len(self.sizes) - _SIZES} more sizes"
         lines = [
             f"{self.images:,} images of {self.identities:,} identities",
             f"{sizes or 'no readable image'}: height x width in pixels of {sum(self.sizes.values())} images spread "
             f"over the set; {self.unreadable} others could not be read",
             self.channel_hint(),
         ]
+        if mixed:
+            lines.insert(2, "images of one set must have one size: align the faces first (`unpg align`)")
         if self.rate:
             seconds = self.images / self.rate / self.workers
             many = "1 process" if self.workers == 1 else f"{self.workers} processes"
@@ -92,12 +101,15 @@ def inspect_set(image_set: ImageSet, workers: int = 1) -> Info:
     sample = np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(int)).tolist()
     for i in sample:
         try:
-            image = image_set.read(i)
+            try:
+                image = image_set.read(i)
+                readable.append(i)
+            except SizeError:
+                image = decode(content(image_set, i), name=image_set.name(i))
         except DataError:
             continue
         sizes[image.shape[0], image.shape[1]] += 1
         means += image.mean(axis=(0, 1))
-        readable.append(i)
     counts = np.bincount(image_set.labels, minlength=len(image_set.identities))
     histogram, least = [], 1
     while least <= counts.max(initial=0):
@@ -105,10 +117,11 @@ def inspect_set(image_set: ImageSet, workers: int = 1) -> Info:
         if inside:
             histogram.append((least, 2 * least - 1, inside))
         least *= 2
-    red, green, blue = (means / max(len(readable), 1)).tolist()
+    red, green, blue = (means / max(sizes.total(), 1)).tolist()
     rate = _rate(image_set, readable)
-    unreadable = len(sample) - len(readable)
-    return Info(n, len(image_set.identities), dict(sizes), unreadable, histogram, (red, green, blue), rate, workers)
+    unreadable = len(sample) - sizes.total()
+    common = dict(sizes.most_common())
+    return Info(n, len(image_set.identities), common, unreadable, histogram, (red, green, blue), rate, workers)
 
 
 def _rate(image_set: ImageSet, readable: list[int]) -> float:

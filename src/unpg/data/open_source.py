@@ -27,14 +27,15 @@ _KINDS = {
 }
 _MARKS = (("*.rec", "recordio"), ("data.mdb", "lmdb"), ("*.tar", "webdataset"), ("*.parquet", "parquet"))
 _TABLE = "labels.csv"
+_RENDERED = "truth.csv"  # beside the images that `unpg data synth` writes
 
 
 def open_source(path: str | PathLike[str]) -> ImageSet:
     """The set at ``path``, told by its ending: a file, tar shards ``a-{000..127}.tar``, or a folder.
 
     A folder is a RecordIO set, an LMDB, a set of shards or of Parquet parts if it has such files, a table if it has
-    ``labels.csv``, else one folder per identity. A ``.yaml`` file has the settings that a recipe has under ``data``,
-    or is a recipe.
+    ``labels.csv``, else one folder per identity, or what ``unpg data synth`` wrote. A ``.yaml`` file has the settings
+    that a recipe has under ``data``, or is a recipe.
 
     Raises:
         DataError: There is nothing, or of no known kind.
@@ -45,7 +46,9 @@ def open_source(path: str | PathLike[str]) -> ImageSet:
         kind = next((kind for mark, kind in _MARKS if any(found.glob(mark))), "folder")
         if kind == "folder" and (found / _TABLE).is_file():
             kind, settings = "csv", {"path": str(found / _TABLE)}
-        settings = settings if kind != "folder" else {"roots": str(path)}
+        if kind == "folder":
+            images = found / "images"
+            settings = {"roots": str(images if (found / _RENDERED).is_file() and images.is_dir() else path)}
     elif found.suffix == ".tar" and "{" in found.name:
         kind = "webdataset"
     elif not found.is_file():

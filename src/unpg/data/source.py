@@ -1,6 +1,5 @@
 """Training sets by name: what ``data: {kind: ...}`` of a recipe may say."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +12,7 @@ from unpg.data.lmdb_set import LmdbSet
 from unpg.data.parquet import ParquetSet
 from unpg.data.record_set import RecordSet
 from unpg.data.tar_set import TarSet
-from unpg.errors import ConfigError, did_you_mean
+from unpg.errors import ConfigError
 from unpg.registry import Registry
 
 if TYPE_CHECKING:
@@ -118,15 +117,9 @@ def synthetic(
     """
     from unpg.data.synthetic import Noise, SyntheticFaces, Variation  # the renderer is only imported where it is used
 
-    ranges = dict(variation or {})
-    known = [f.name for f in dataclasses.fields(Variation)]
-    for name in ranges:
-        if name not in known:
-            raise ConfigError(f"data.variation: no factor is called {name!r}.{did_you_mean(name, known)}")
+    ranges = Variation.named(variation or {})
     noise = Noise(split_identities, flipped_labels, twins)
-    faces = SyntheticFaces(
-        identities, views, seed, _size(size), Variation(**ranges), first_identity=first_identity, noise=noise
-    )
+    faces = SyntheticFaces(identities, views, seed, _size(size), ranges, first_identity=first_identity, noise=noise)
     return faces if on_demand else _in_memory(faces)
 
 

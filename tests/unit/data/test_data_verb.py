@@ -182,3 +182,25 @@ def test_a_bin_is_a_benchmark_of_pairs(root, tmp_path):
     assert (len(found.images), len(found.pairs), len(np.unique(found.folds))) == (10, 20, 10)
     vectors = np.eye(10, dtype=np.float32)
     assert found.run(lambda images: (vectors, np.ones(10, np.float32))).to_dict()["genuine"] == 10
+
+
+def test_images_of_other_sizes_are_told_from_broken_ones(root, capsys):
+    Image.new("RGB", (6, 8), (200, 100, 50)).save(root / "dan" / "narrow.png")
+    (root / "dan" / "torn.jpg").write_bytes(b"\xff\xd8torn")
+    assert main(["data", "info", str(root)]) == 0
+    said = capsys.readouterr().out
+    assert "8 x 8 (10), 8 x 6 (1): height x width in pixels of 11 images spread over the set; 1 others" in said
+    assert "must have one size: align the faces first" in said
+    with pytest.raises(SystemExit, match="1"):
+        main(["data", "check", str(root)])
+    said = capsys.readouterr().out
+    assert f"broken: {root}/dan/torn.jpg: " in said
+    assert said.count("torn.jpg") == 1
+
+
+def test_a_folder_above_the_people_is_told_where_they_are(root, capsys):
+    above = root.parent / "set"
+    above.mkdir()
+    root.rename(above / "images")
+    assert main(["data", "info", str(above)]) == 2
+    assert f"do you mean {above / 'images'}?" in capsys.readouterr().err

@@ -187,6 +187,8 @@ def test_each_factor_shows(part, name):
     kind = {"pose": Pose, "light": Light, "expression": Expression, "camera": Camera, "background": Background}[part]
     low, high = kind.limits()[name]
     middle = getattr(kind(), name)
+    if middle is None:  # left out
+        middle = high
     other = middle + (0.3 if high - middle > 0.3 * (high - low) else -0.3) * (high - low)
     # Clothes are below an exact crop: step back.
     back = {"camera": Camera(blur=0.0, scale=0.6)} if name.startswith("cloth") else {}
@@ -392,7 +394,7 @@ def test_noise_has_the_asked_deviation_and_no_bias():
 def test_blur_is_a_gaussian_of_that_many_pixels():
     light = torch.zeros(1, 3, 41, 112)
     light[:, :, 20, 56] = 0.5
-    flat = {"gain": 1.0, "saturation": 1.0, "contrast": 1.0, "noise": 0.0}
+    flat = {"gain": 1.0, "saturation": 1.0, "contrast": 1.0, "noise": 0.0, "resolution": 1.0, "jpeg": 0.0}
     made = develop(columns([{**flat, "blur": 2.0 * 112 / 41}]), light, torch.zeros(1, dtype=torch.int64))
     # Near black the tone curve is a square root, so squares are light again; contrast turns around 0.45 and is 1 here.
     spot = (made[0, :, :, 0].double() / 255).square()

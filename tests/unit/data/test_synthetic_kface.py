@@ -15,8 +15,19 @@ from unpg.cli.main import main
 from unpg.data import FolderSet, Subset
 from unpg.data.image_set import truth_of
 from unpg.data.kface import KFaceSet, KFaceViews
+from unpg.data.open_source import open_source
 from unpg.data.source import SOURCES
-from unpg.data.synthetic import Accessory, Camera, KFaceTwin, Noise, SyntheticFaces, kface_view, render, sample_identity
+from unpg.data.synthetic import (
+    Accessory,
+    Camera,
+    KFaceTwin,
+    Noise,
+    SyntheticFaces,
+    Variation,
+    kface_view,
+    render,
+    sample_identity,
+)
 from unpg.data.synthetic.kface import CAMERAS, LIGHTS, KFaceCells
 from unpg.data.synthetic.population import Population
 from unpg.data.synthetic.write import WriteOptions, contact_sheet, write_faces, write_kface
@@ -386,6 +397,16 @@ def test_the_command_writes_plain_folders(tmp_path, capsys):
     assert main([*words, "--out", str(tmp_path / "p")]) == 0
     assert "6 images (jpg, quality 95" in capsys.readouterr().out
     assert main(["data", "info", str(tmp_path / "p/images")]) == 0
+    vary = ["--vary", "jpeg", "5", "9", "--vary", "resolution", "0.5", "0.5"]
+    assert main([*words, *vary, "--form", "png", "--out", str(tmp_path / "poor")]) == 0
+    faces = SyntheticFaces(3, 2, size=(16, 16), variation=Variation(jpeg=(5, 9), resolution=(0.5, 0.5)))
+    assert np.array_equal(np.array(Image.open(tmp_path / "poor/images" / f"{faces.stem(3)}.png")), faces.read(3))
+    told = json.loads((tmp_path / "poor/manifest.json").read_text())["variation"]
+    assert told["jpeg"] == [5.0, 9.0]
+    assert told["yaw"] == list(Variation().yaw)
+    # The folder itself stands for its images, whatever else lies in it.
+    assert main([*words, "--masks", "--out", str(tmp_path / "masked")]) == 0
+    assert open_source(tmp_path / "masked").identities == faces.identities
 
 
 @pytest.mark.parametrize(
@@ -396,8 +417,18 @@ def test_the_command_writes_plain_folders(tmp_path, capsys):
         (["--pairs", "3", "--out", "x"], "pairs must be even"),
         (["--quality", "50", "--out", "x"], "from 90 to 100, got 50"),
         (["--workers", "0", "--out", "x"], "workers must be at least 1"),
-        (["--protocol", "plain", "--subset", "5", "--out", "x"], "--subset and --pairs belong to --protocol kface"),
+        (["--protocol", "plain", "--subset", "5", "--out", "x"], "--subset belongs to --protocol kface"),
+        (
+            ["--protocol", "plain", "--train", "T3", "--out", "x"],
+            "--train belongs to --protocol kface; plain has --views",
+        ),
+        (["--views", "3", "--out", "x"], "--views belongs to --protocol plain; kface has --train, --subset, --pairs."),
+        (["--first-identity", "0", "--out", "x"], "--first-identity belongs to --protocol plain"),
         (["--twins", "0.9", "--out", "x"], "0.5 together"),
+        (["--vary", "jpeg", "20", "80", "--out", "x"], "--vary belongs to --protocol plain"),
+        (["--protocol", "plain", "--vary", "jpeg", "low", "80", "--out", "x"], "--vary jpeg takes two numbers"),
+        (["--protocol", "plain", "--vary", "blurr", "0", "1", "--out", "x"], "Did you mean 'blur'"),
+        (["--protocol", "plain", "--vary", "jpeg", "0", "80", "--out", "x"], "Variation.jpeg must be None or a range"),
     ],
 )
 def test_the_command_says_what_does_not_fit(words, match, capsys, tmp_path, monkeypatch):

@@ -6,7 +6,9 @@ Axes: b pictures, v points, h x w pixels. Pixel centers are at whole numbers.
 import torch
 from torch import Tensor
 
+from unpg.data.synthetic import jpeg
 from unpg.data.synthetic.parameters import Columns
+from unpg.data.synthetic.resample import enlarge, reduce
 
 __all__ = ["TEMPLATE", "align", "develop", "project", "template", "to_pixels", "turn"]
 
@@ -83,7 +85,9 @@ def to_pixels(similarity: list[Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, T
 
 
 def develop(p: Columns, light: Tensor, seeds: Tensor) -> Tensor:
-    """Radiance (b, 3, h, w) to gray levels (b, h, w, 3) uint8: exposure, blur, tone, contrast, saturation, noise.
+    """Radiance (b, 3, h, w) to gray levels (b, h, w, 3) uint8.
+
+    Exposure, blur, the pixels of the sensor, tone, saturation, contrast, noise, the file, and the aligner's enlarging.
 
     Args:
         p: The measures of the camera.
@@ -93,14 +97,23 @@ def develop(p: Columns, light: Tensor, seeds: Tensor) -> Tensor:
     """
     q = {name: p[name][:, :, None, None] for name in ("gain", "saturation", "contrast", "noise")}
     blurred = _blur(light * q["gain"], p["blur"] * (light.shape[2] / 112))
+    rows, columns = ((p["resolution"] * size).round().clamp(min=1.0).to(torch.int64) for size in light.shape[2:])
+    small = (p["resolution"] < 1.0)[:, 0].nonzero()[:, 0]
+    if len(small):
+        blurred.index_copy_(0, small, reduce(blurred[small], rows[small], columns[small]))
     # The shoulder of the tone curve keeps highlights from clipping at once; its square root stands in for gamma.
     shoulder = blurred.square().mul_(0.25).add_(1.0).sqrt_()
     tone = blurred.div_(shoulder).clamp_(min=0.0).sqrt_()
     gray = (0.3 * tone[:, 0:1] + 0.59 * tone[:, 1:2]) + 0.11 * tone[:, 2:3]
     tone = tone.sub_(gray).mul_(q["saturation"]).add_(gray)
     tone = tone.sub_(0.45).mul_(q["contrast"]).add_(0.45)
-    level = tone.mul_(255.0).add_(_noise(light.shape, seeds).mul_(q["noise"]))
-    return level.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    level = tone.mul_(255.0).add_(_noise(light.shape, seeds).mul_(q["noise"])).round_().clamp_(0, 255)
+    filed = (p["jpeg"] > 0.0)[:, 0].nonzero()[:, 0]
+    if len(filed):
+        level.index_copy_(0, filed, jpeg.lose(level[filed], p["jpeg"][filed, 0], rows[filed], columns[filed]))
+    if len(small):
+        level.index_copy_(0, small, enlarge(level[small], rows[small], columns[small]).round_())
+    return level.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def _blur(image: Tensor, deviation: Tensor) -> Tensor:

@@ -191,4 +191,7 @@ class SyntheticFaces(RenderedSet):
 
     def settings(self) -> dict[str, Any]:
         """The ranges of the factors."""
-        return {"variation": dataclasses.asdict(self.variation)}
+        ranges = dataclasses.asdict(self.variation)
+        # Factors that came after the first sets were digested; without them the pixels are what they were.
+        off = {"jpeg": None, "resolution": (1.0, 1.0)}
+        return {"variation": {name: ends for name, ends in ranges.items() if name not in off or ends != off[name]}}

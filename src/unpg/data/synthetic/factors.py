@@ -4,10 +4,12 @@ Axes: x to the right of the picture, y up, z toward the camera. Angles are in de
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from unpg.data.synthetic.parameters import Bounded, Draws, bounded
-from unpg.errors import ConfigError
+from unpg.errors import ConfigError, did_you_mean
 
 __all__ = [
     "Accessory",
@@ -103,7 +105,11 @@ class Camera(Bounded):
         contrast: Slope of the tone curve around middle gray.
         saturation: 0 is gray, 1 is as lit.
         blur: Standard deviation in pixels of a 112 x 112 picture (scaled with other sizes).
+        resolution: Rows and columns that the camera has for each of the picture's; below 1 it sees the face small, and
+            the aligner enlarges it, with its noise and what JPEG left of it. At 112 pixels 0.2 is a face of 22.
         noise: Standard deviation in gray levels (0..255).
+        jpeg: Quality of the file that the camera writes, on libjpeg's scale and rounded to a whole number; None writes
+            none. It is lossy with half the pixels of color each way (4:2:0), whatever a set is stored as later.
         shift_x, shift_y: Error of the aligner in pixels of a 112 x 112 picture (scaled with other sizes).
         scale: Error of the aligner, a factor.
         turn: Error of the aligner in degrees.
@@ -114,7 +120,9 @@ class Camera(Bounded):
     contrast: float = bounded(1.0, 0.2, 2.0)
     saturation: float = bounded(1.0, 0.0, 2.0)
     blur: float = bounded(0.4, 0.0, 4.0)
+    resolution: float = bounded(1.0, 0.05, 1.0)
     noise: float = bounded(0.0, 0.0, 64.0)
+    jpeg: float | None = bounded(None, 1.0, 100.0)
     shift_x: float = bounded(0.0, -40.0, 40.0)
     shift_y: float = bounded(0.0, -40.0, 40.0)
     scale: float = bounded(1.0, 0.5, 2.0)
@@ -159,7 +167,8 @@ class Variation:
     middle is more frequent. Expressions are drawn as the square of an even draw on each side of zero: most faces
     are near rest. Names are those of the factors, but for the colors of accessories, ``accessory_red`` and so on.
     Background, clothes and accessories are near gray more often than colorful. By default nobody wears anything on the
-    head; with ``hat=(0.0, 1.0)`` half of all pictures show a hat, with ``hat=(1.0, 1.0)`` all.
+    head; with ``hat=(0.0, 1.0)`` half of all pictures show a hat, with ``hat=(1.0, 1.0)`` all. Nor is a picture of low
+    resolution or from a JPEG file; ``jpeg=(20.0, 80.0)`` makes all of them files of such qualities.
 
     Raises:
         ConfigError: A range is reversed, or leaves the limits of its factor.
@@ -194,7 +203,9 @@ class Variation:
     contrast: Range = (0.8, 1.2)
     saturation: Range = (0.7, 1.2)
     blur: Range = (0.4, 0.9)
+    resolution: Range = (1.0, 1.0)
     noise: Range = (0.5, 6.0)
+    jpeg: Range | None = None
     shift_x: Range = (-2.0, 2.0)
     shift_y: Range = (-2.0, 2.0)
     scale: Range = (0.96, 1.04)
@@ -210,16 +221,32 @@ class Variation:
 
     def __post_init__(self) -> None:
         limits: dict[str, tuple[float, float]] = {}
-        for part, kind in _PARTS.items():
-            limits |= {flat_name(part, name): ends for name, ends in kind.limits().items()}
+        for part, factors in _PARTS.items():
+            limits |= {flat_name(part, name): ends for name, ends in factors.limits().items()}
         for f in dataclasses.fields(self):
             given = getattr(self, f.name)
             low, high = limits[f.name]
+            if given is None and f.default is None:
+                continue
             if not (isinstance(given, (tuple, list)) and len(given) == 2 and low <= given[0] <= given[1] <= high):
+                kind = "None or a range" if f.default is None else "a range"
                 raise ConfigError(
-                    f"Variation.{f.name} must be a range (low, high) within {low} to {high}, got {given!r}."
+                    f"Variation.{f.name} must be {kind} (low, high) within {low} to {high}, got {given!r}."
                 )
             object.__setattr__(self, f.name, (float(given[0]), float(given[1])))
+
+    @classmethod
+    def named(cls, ranges: Mapping[str, Any]) -> "Variation":
+        """A variation with these ranges by the names of their factors.
+
+        Raises:
+            ConfigError: No factor has such a name, or a range is bad.
+        """
+        known = [f.name for f in dataclasses.fields(cls)]
+        for name in ranges:
+            if name not in known:
+                raise ConfigError(f"Variation: no factor is called {name!r}.{did_you_mean(name, known)}")
+        return cls(**ranges)
 
 
 _PARTS: dict[str, type[Bounded]] = {
@@ -244,8 +271,11 @@ def sample_view(variation: Variation, seed: int, identity: int, view: int) -> Vi
     """View number ``view`` of person number ``identity``: a pure function of the arguments."""
     draws = Draws(seed, identity, view)
 
-    def draw(part: str, name: str) -> float:
-        low, high = getattr(variation, flat_name(part, name))
+    def draw(part: str, name: str) -> float | None:
+        ends = getattr(variation, flat_name(part, name))
+        if ends is None:
+            return None
+        low, high = ends
         if low == high:
             return float(low)
         u = draws.uniform(part, name)

@@ -64,6 +64,7 @@ ACCESSORIES: dict[int, Accessory] = {
     3: Accessory(glasses=1.0, **_HORN),
     4: Accessory(sunglasses=1.0, style=0.5, red=0.01, green=0.01, blue=0.01),
     5: Accessory(hat=1.0, style=0.05, **_CAP),
+    # One number shapes both: a cap goes with round glasses. Another for glasses would change pictures of edition 3.
     6: Accessory(hat=1.0, glasses=1.0, style=0.05, **_CAP),
 }
 """None, glasses, horn-rimmed glasses, sunglasses, cap, cap with glasses: the same things for everybody."""

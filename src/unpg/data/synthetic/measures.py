@@ -21,7 +21,8 @@ def measures(identity: Identity, view: View) -> dict[str, float]:
     p = {f.name: float(getattr(identity, f.name)) for f in dataclasses.fields(identity)}
     for name in ("pose", "light", "expression", "accessory", "camera", "background"):
         part = getattr(view, name)
-        p |= {flat_name(name, f.name): float(getattr(part, f.name)) for f in dataclasses.fields(part)}
+        # What is left out (None) is 0, which none of these factors can be.
+        p |= {flat_name(name, f.name): float(getattr(part, f.name) or 0.0) for f in dataclasses.fields(part)}
     return p | _face(p) | _worn(p) | _colors(p) | _directions(p) | _pattern(p)
 
 

@@ -24,8 +24,8 @@ Columns = Mapping[str, Tensor]
 _MASK = (1 << 64) - 1
 
 
-def bounded(default: float, low: float, high: float) -> Any:
-    """A float field of a :class:`Bounded` dataclass, with its neutral value and its inclusive limits."""
+def bounded(default: float | None, low: float, high: float) -> Any:
+    """A float field of a :class:`Bounded` dataclass: its neutral value (None: left out) and inclusive limits."""
     return dataclasses.field(default=default, metadata={"low": low, "high": high})
 
 
@@ -39,8 +39,12 @@ class Bounded:
     def __post_init__(self) -> None:
         for name, (low, high) in self.limits().items():
             value = getattr(self, name)
+            optional = getattr(type(self), name) is None
+            if optional and value is None:
+                continue
             if not (isinstance(value, (int, float)) and low <= value <= high):  # nan fails the comparison
-                raise ConfigError(f"{type(self).__name__}.{name} must be a number from {low} to {high}, got {value!r}.")
+                kind = "None or a number" if optional else "a number"
+                raise ConfigError(f"{type(self).__name__}.{name} must be {kind} from {low} to {high}, got {value!r}.")
 
     @classmethod
     def limits(cls) -> dict[str, tuple[float, float]]:

@@ -104,6 +104,7 @@ def write_faces(
         "identities": len(faces.identities),
         "views": faces.views,
         "first_identity": faces.population.first_identity,
+        "variation": asdict(faces.variation),
     }
     return _write(Path(out), "", {"train": faces}, about, {}, options or WriteOptions(), progress)
 
