@@ -60,7 +60,6 @@ class _Blocks(NamedTuple):
 # bfloat16: tiles of tensor-core products, the fastest of some that were tried on an H200.
 # float32 ("ieee") has no tensor cores: a small tile and depth, so that operands fit into registers.
 _BLOCKS = {torch.bfloat16: _Blocks(128, 128, 64, 4, 3, 2), torch.float32: _Blocks(64, 64, 16, 4, 2, 4)}
-_STORING = {torch.bfloat16: _Blocks(128, 256, 64, 8, 3, 1), torch.float32: _BLOCKS[torch.float32]}
 
 
 NegativeMargin = SelfPacedNegative | HardenedNegative
@@ -287,7 +286,7 @@ class _Classes:
         sums for each tile of columns, (tiles, b): peaks where there is no reference, sums if asked for.
         """
         b, n = len(self.factors), len(columns)
-        blocks = _blocks(self.factors.dtype, self.dim, _BLOCKS if shares is None else _STORING)
+        blocks = self.blocks
         row_tiles, tiles = _ceil(b, blocks.rows), _ceil(n, blocks.columns)
         peaks, totals = self.ones.new_empty(2, tiles if sums else 0, b)  # what is not asked for is not written
         programs = min(row_tiles * tiles, blocks.programs * _processors(self.factors.device))
@@ -484,9 +483,9 @@ def _on(rows: Tensor) -> AbstractContextManager[object]:
     return torch.cuda.device(rows.device) if rows.is_cuda else nullcontext()
 
 
-def _blocks(dtype: torch.dtype, d: int, known: dict[torch.dtype, _Blocks] = _BLOCKS) -> _Blocks:
+def _blocks(dtype: torch.dtype, d: int) -> _Blocks:
     """The tile for a type, no deeper than d needs."""
-    blocks = known[dtype]
+    blocks = _BLOCKS[dtype]
     return blocks._replace(depth=min(blocks.depth, max(16, _power_of_two(d))))
 
 

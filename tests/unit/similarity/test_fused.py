@@ -202,7 +202,7 @@ def test_huge_logits(device, kind):
     case.rows = unit(case.weights)[case.labels]  # the class that is left out stands far above the others
     plain = case.torch(torch.float32, product=torch.float32)
     for ours, theirs, truth in zip(case.fused(), plain, case.torch(torch.float32), strict=True):
-        # A GPU rounds scale * cosine - peak once, and has rounded the peak: half a unit of such logits, in the exponent.
+        # A GPU rounds scale * cosine - peak once, and has rounded the peak: half a unit of the logits, in the exponent.
         assert relative(ours, truth) <= 3 * relative(theirs, truth) + SINGLE + case.scale * 2**-24
 
 
