@@ -1,12 +1,13 @@
 """What several processes cost: bytes that a step sends, steps a second on this machine, and a model of larger ones.
 
-    python benchmarks/distributed.py [--only bytes speed model] [--processes 1 2 4] [--out distributed.json]
+    python benchmarks/distributed.py [--only bytes speed norm model] [--processes 1 2 4] [--out distributed.json]
     python benchmarks/distributed.py --only parts [--parts parts.json]
 
 ``bytes`` counts what each collective of a step is given, beside the least that any exact method must send. ``speed``
-times whole steps on processes of one thread. ``parts``, run where it is asked for only, measures what one device does
-in a second and writes it to ``--parts``. ``model`` computes step times on clusters from the counts and from these
-parts; it prints of each part whether it was measured, and where, or assumed, and why.
+times whole steps on processes of one thread, ``norm`` batch normalization alone beside torch's. ``parts``, run where it
+is asked for only, measures what one device does in a second and writes it to ``--parts``. ``model`` computes step times
+on clusters from the counts and from these parts; it prints of each part whether it was measured, and where, or assumed,
+and why.
 """
 
 import argparse
@@ -28,7 +29,8 @@ from torch import distributed, multiprocessing, nn
 from unpg.backbones import create_backbone
 from unpg.config import from_dict
 from unpg.data import Batch
-from unpg.distributed import World, collectives
+from unpg.distributed import ALONE, GlobalBatchNorm, World, collectives
+from unpg.embed.memory import keep_freed_memory
 from unpg.heads import SampledHead, ShardedHead, making_heads
 from unpg.losses import arcface, global_loss, unpg
 from unpg.similarity import Streaming
@@ -188,6 +190,28 @@ def ask_speed(sizes: list[int], steps: int) -> dict[str, Any]:
     }
 
 
+def ask_norm() -> dict[str, Any]:
+    """Forward and backward pass of our layer in one process of one thread, as a multiple of the time of torch's."""
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    ratios = {}
+    for form in (torch.contiguous_format, torch.channels_last):
+        for shape in (64, 64, 32, 32), (128, 64, 64, 64), (128, 512, 4, 4):
+            x, grad = (torch.randn(shape).contiguous(memory_format=form) for _ in range(2))
+            x.requires_grad_()
+            plain, ours = nn.BatchNorm2d(shape[1]), GlobalBatchNorm(nn.BatchNorm2d(shape[1]), ALONE)
+            found: dict[nn.Module, list[float]] = {plain: [], ours: []}
+            for _ in range(16):
+                for layer, seconds in found.items():
+                    x.grad = None
+                    begin = time.perf_counter()
+                    layer(x).backward(grad)
+                    seconds.append(time.perf_counter() - begin)
+            ratio = statistics.median(b / a for a, b in zip(found[plain][1:], found[ours][1:], strict=True))
+            ratios[f"{' x '.join(map(str, shape))}, {str(form).removeprefix('torch.')}"] = round(ratio, 2)
+    return ratios
+
+
 def ask_parts(network: str, images: int, classes: int) -> dict[str, Any]:
     """What one device does in a second: on a GPU in bfloat16, on a CPU in float32."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -294,7 +318,10 @@ def ask_model(parts: dict[str, Part]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--only", nargs="+", choices=("bytes", "speed", "model", "parts"), default=["bytes", "speed", "model"]
+        "--only",
+        nargs="+",
+        choices=("bytes", "speed", "norm", "model", "parts"),
+        default=("bytes", "speed", "norm", "model"),
     )
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2, 4])
     parser.add_argument("--steps", type=int, default=10)
@@ -305,7 +332,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=1_000_000, help="of --only parts")
     given = parser.parse_args()
     answers = json.loads(given.out.read_text()) if given.out.exists() else {}
-    if {"bytes", "speed"} & set(given.only):
+    if {"bytes", "speed", "norm"} & set(given.only):
         answers["machine"] = machine()
     if "bytes" in given.only:
         answers["bytes"] = ask_bytes(given.processes)
@@ -314,6 +341,10 @@ def main() -> None:
     if "speed" in given.only:
         answers["speed"] = ask_speed(given.processes, given.steps)
         print(f"speed: {answers['speed']}")
+    if "norm" in given.only:
+        answers["norm"] = ask_norm()
+        for of, ratio in answers["norm"].items():
+            print(f"norm, {of}: {ratio} of the time of torch's")
     if "parts" in given.only:
         parts = ask_parts(given.network, given.images, given.classes)
         given.parts.write_text(json.dumps(parts, indent=1) + "\n")
