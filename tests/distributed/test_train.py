@@ -103,6 +103,22 @@ def test_one_two_three_and_one_process_again(head, tmp_path):
     assert told[0]["held-out"]["auc"] == pytest.approx(whole.summary.results["held-out"]["auc"], abs=0.02)
 
 
+def train_shortly(world, run, settings):
+    train(settings, run, world=world)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # the compiler of C++ works for most of it
+def test_a_compiled_network_on_two_processes_has_the_losses_of_one_that_is_not(tmp_path):
+    few = {"epochs": 1, "hold_out": 0.0, "evaluation": {}}
+    train(config(**few), tmp_path / "plain")
+    run_processes(2, tmp_path / "processes", train_shortly, tmp_path / "compiled", config(compile=True, **few))
+    expected, found = losses(tmp_path / "plain"), losses(tmp_path / "compiled")
+    assert found.keys() == expected.keys() == {1, 2, 3, 4}
+    for step, loss in expected.items():
+        assert found[step] == pytest.approx(loss, rel=1e-5), f"step {step}"
+
+
 def torchrun(run, size, *options, **environment):
     port = 29400 + os.getpid() % 1000
     command = [

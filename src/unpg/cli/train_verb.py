@@ -68,7 +68,8 @@ def parse(arguments: Sequence[str]) -> tuple[TrainConfig, Path, bool, Path | Non
     if found.out is None and not files:
         parser.error("give --config, or --out and the settings one by one")
     out = Path(found.out) if found.out else Path("runs") / Path(str(files[-1])).stem
-    values = {name: value for name, value in found.as_dict().items() if name not in _OURS}
+    # Without what jsonargparse notes of a group that came from a file of its own (--optim FILE): where it was.
+    values = {name: value for name, value in found.clone(with_meta=False).as_dict().items() if name not in _OURS}
     if found.fine_tune_from is not None:
         values["init"] = {**(values.get("init") or {}), "checkpoint": found.fine_tune_from}
     resume_from = None if found.resume_from is None else Path(found.resume_from)

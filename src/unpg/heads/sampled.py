@@ -1,12 +1,13 @@
 """Class weights in parts, of which each step compares with a random few."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from unpg.distributed import ALONE, World, total
+from unpg.distributed import ALONE, World, gather, total
 from unpg.errors import ConfigError
 from unpg.heads.base import Part, check_head, drawn_rows, places
 from unpg.heads.sharded import held, require_same
@@ -114,14 +115,28 @@ class SampledHead(nn.Module):
 
     def _draw(self, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The classes that are here and take part, counted from the first one here, in order; and which were drawn."""
-        device = self.weight.device
-        # Every process hashes all classes: cheaper than talking about it, up to a few million of them.
-        hashes = hash64(torch.arange(self.num_classes, device=device), self.seed, step, _DRAW)
-        drawn = (hashes <= hashes.kthvalue(self.drawn).values)[self.first : self.last]
-        named = torch.zeros(self.num_classes, dtype=torch.bool, device=device)
-        named[labels] = True
-        own = (drawn | named[self.first : self.last]).nonzero().flatten()
+        classes = torch.arange(self.first, self.last, device=self.weight.device)
+        hashes = hash64(classes, self.seed, step, _DRAW)
+        drawn = hashes <= self._largest_drawn(hashes)
+        taking = drawn.clone()
+        place = places(labels, self.first, self.last)
+        taking[place[place >= 0]] = True
+        own = taking.nonzero().flatten()
         return own, drawn[own]
+
+    def _largest_drawn(self, hashes: Tensor) -> Tensor:
+        """The ``drawn``-th smallest hash of all classes, of which each process has those of its own, (c,)."""
+        slack = 8 * math.isqrt(self.drawn) + 8  # more than seven standard deviations of the rank of an even hash
+        while True:
+            low, high = (
+                min(max((self.drawn + off) * 2**64 // self.num_classes, 0), 2**64 - 1) - 2**63
+                for off in (-slack, slack)
+            )
+            below = int(total((hashes < low).sum(), self.world))
+            near = gather(hashes[(hashes >= low) & (hashes <= high)], self.world)
+            if below < self.drawn <= below + len(near):
+                return near.kthvalue(self.drawn - below).values
+            slack *= 2
 
     @torch.no_grad()
     def lookup(self, labels: Tensor, world: World) -> Tensor:

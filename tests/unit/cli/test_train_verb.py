@@ -53,6 +53,16 @@ def test_so_is_a_file_that_a_recipe_names_in_place_of_a_group(tmp_path, name, ca
     assert not (tmp_path / "run").exists()
 
 
+def test_a_group_of_settings_may_be_a_file_of_its_own(tmp_path):
+    group, file, named = tmp_path / "optim.yaml", tmp_path / "recipe.yaml", tmp_path / "named.yaml"
+    group.write_text("{lr: 0.02, kind: adamw}")
+    file.write_text(SOUND)
+    named.write_text(SOUND + f"optim: {json.dumps(str(group))}\n")
+    for arguments in (["--config", str(file), "--optim", str(group)], ["--config", str(named)]):
+        config = parse([*arguments, "--optim.weight_decay", "0.25"])[0]
+        assert (config.optim.lr, config.optim.kind, config.optim.weight_decay) == (0.02, "adamw", 0.25)
+
+
 def test_a_recipe_of_megabytes_is_not_read(tmp_path):
     file = tmp_path / "recipe.yaml"
     file.write_text(SOUND + "#" * (1 << 20))

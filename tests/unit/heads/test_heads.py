@@ -5,8 +5,9 @@ import torch
 
 from unpg.distributed import ALONE, World
 from unpg.errors import ConfigError
-from unpg.heads import FullHead, SampledHead, ShardedHead, make_head, making_heads
+from unpg.heads import FullHead, SampledHead, ShardedHead, make_head, making_heads, sampled
 from unpg.losses import arcface, cosface, uniface
+from unpg.transforms.counter import hash64
 
 CLASSES, DIM = 50, 6
 
@@ -62,6 +63,19 @@ def test_a_draw_is_a_part_and_all_labels_besides_and_new_in_each_step():
     assert draws[0] != draws[1] != draws[2]
     loss(features, labels, step=1)
     assert head.rows.tolist() == draws[1]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7, 1000, 300_000])
+@pytest.mark.parametrize("rate", [1e-6, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("shift", [0, 2])
+def test_drawn_are_the_smallest_hashes_of_all_however_they_lie(classes, rate, shift, monkeypatch):
+    """``shift`` crowds the hashes in a quarter of their range, where the cut is not where even ones have it."""
+    monkeypatch.setattr(sampled, "hash64", lambda *key: hash64(*key) >> shift)
+    head = SampledHead(classes, 1, rate=rate, seed=9)
+    hashes = hash64(torch.arange(classes), 9, 4, sampled._DRAW) >> shift
+    own, drawn = head._draw(torch.empty(0, dtype=torch.int64), 4)
+    assert drawn.all()
+    assert torch.equal(own, (hashes <= hashes.sort().values[max(1, round(rate * classes)) - 1]).nonzero().flatten())
 
 
 def test_a_sum_over_drawn_classes_is_unbiased():
