@@ -144,6 +144,7 @@ def test_list_and_layout(capsys, monkeypatch):
         (["MODEL", "--benchmark", "lfw", "--baselines", "grey-pixel"], "Did you mean 'grey-pixels'"),
         (["MODEL", "--benchmark", "lfw", "--threshold-from", "lfw"], "as lfw:far=1e-3"),
         (["MODEL", "--benchmark", "lfw", "--threshold-from", "lfw-closed-set:eer"], "no pairs to choose a threshold"),
+        (["MODEL", "--benchmark", "lfw", "--threshold-from", "lfw-closed-set:fpir=0.1"], "needs non-mated searches"),
         (["MODEL", "--benchmark", "ijbc"], "nist.gov"),
     ],
 )

@@ -18,7 +18,7 @@ from unpg.report.discard import discard_drawings, discard_table
 from unpg.report.groups import group_bars, group_tables, ratio_sentences
 from unpg.report.hardest import HARDEST, hard_pairs, hardest_table
 from unpg.report.judged import cmc_curves, verification_curves
-from unpg.report.tables import gallery_table, result_tables, threshold_table
+from unpg.report.tables import gallery_table, result_tables, threshold_tables
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +115,11 @@ def test_a_kind_that_nobody_knows_is_shown_as_it_is(runs):
 
 
 def test_a_foreign_threshold_has_a_table_of_its_own(runs):
-    row = cells(threshold_table(runs), "list", runs[0].name)
+    row = cells(threshold_tables(runs)[0], "list", runs[0].name)
     told = runs[0].results["list"]["at_threshold"]
     assert (row["Chosen on"].text, row["FMR"].value) == ("people:far=0.001", told["fmr"])
     assert row["FNMR"].low == told["intervals"]["fnmr"]["low"]
-    assert threshold_table([RunData("x", results={"a": {"metrics": {}}})]) is None
+    assert threshold_tables([RunData("x", results={"a": {"metrics": {}}})]) == []
 
 
 def test_discard_curve_is_the_function_s_and_says_what_cannot_be_drawn(runs):
