@@ -20,9 +20,9 @@ def people(n, each, rng, dim=8):
     return (rng.normal(size=(n, dim))[labels] + spread * rng.normal(size=(len(labels), dim))).astype(np.float32), labels
 
 
-def blufr(vectors, labels, trials=3):
+def blufr(vectors, labels, trials=3, evidence=True):
     images = ArraySet(np.zeros((len(labels), 2, 2, 3), np.uint8), labels, [str(i) for i in range(labels.max() + 1)])
-    made = BlufrBenchmark("made", images, draw_blufr_trials(labels, trials=trials), evidence=True)
+    made = BlufrBenchmark("made", images, draw_blufr_trials(labels, trials=trials), evidence=evidence)
     return made, made.run(lambda _: (vectors, np.ones(len(vectors), np.float32)))
 
 
@@ -143,18 +143,18 @@ def test_coverage_of_megaface():
 
 @pytest.mark.slow
 def test_coverage_of_blufr(monkeypatch):
-    """200 sets of 80 people, three trials each; the truth is the mean figure of 600 trials of other people."""
+    """200 sets of 60 people, two trials each; the truth is the mean figure of 300 trials of other people."""
     monkeypatch.setattr("unpg.evaluate.search_benchmark.BLUFR_FAR", 0.01)
     monkeypatch.setattr("unpg.evaluate.search_benchmark.BLUFR_FPIR", 0.1)
     rng = np.random.default_rng(0)
-    trials = [blufr(*people(80, 4, rng), trials=1)[1].per_gallery["trial 1"] for _ in range(600)]
+    trials = [blufr(*people(60, 4, rng), 1, evidence=False)[1].per_gallery["trial 1"] for _ in range(300)]
     truth = {f"rank={k}": np.mean([t.rank[k] for t in trials]) for k in (1, 5, 10)} | {
         "tpir@fpir=1e-1": np.mean([t.tpir_at_fpir[0].value for t in trials]),
         "tar@far=1e-2": np.mean([t.tar_at_far[0].value for t in trials]),
     }
     covered = dict.fromkeys(truth, 0)
     for _ in range(200):
-        result = blufr(*people(80, 4, rng))[1].with_intervals(Bootstrap(200))
+        result = blufr(*people(60, 4, rng), 2)[1].with_intervals(Bootstrap(100))
         for name, interval in result.intervals.figures.items():
             covered[name] += interval.low <= truth[name] <= interval.high
     assert all(180 <= count <= 198 for count in covered.values()), covered
