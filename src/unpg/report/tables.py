@@ -162,6 +162,7 @@ def _columns(figures: Sequence[Mapping[str, Any]]) -> list[str]:
             if metric.startswith(start) and " " not in metric:
                 targets[metric] = float(metric.removeprefix(start))
         ordered += sorted(targets, key=lambda m: -targets[m])
+    ordered += [spread for m in ordered if (spread := f"{m} (mean - std)") in named]
     return ordered + sorted(named - set(ordered))
 
 
