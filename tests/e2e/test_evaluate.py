@@ -51,7 +51,7 @@ def test_several_sets_a_foreign_threshold_and_baselines(root, model, tmp_path, c
     shown = capsys.readouterr().out
     assert "lfw-allpairs: 144 genuine, 4,416 impostor pairs" in shown
     assert "72 searches in one gallery of 24 subjects" in shown
-    assert re.search(r"FMR at the threshold of lfw:far=0\.1 .* \[", shown)
+    assert re.search(r"FMR at T of lfw:far=0\.1 .* \[", shown)
     assert re.search(r"constant: No threshold from lfw:far=0\.1.*accept no pair", shown)
     assert "searches are not judged at a threshold of pairs" in shown
     found = json.loads((tmp_path / "out/results.json").read_text())["results"]

@@ -118,7 +118,7 @@ def _rows(found: Mapping[str, Any], folds: str) -> Iterator[_Row]:
             if at.get(name) is None:
                 continue
             said = name.upper() if name != "accuracy" else name
-            yield _Row(f"{said} at the threshold of {at['chosen']}", at[name], at["intervals"].get(name))
+            yield _Row(f"{said} at T of {at['chosen']}", at[name], at["intervals"].get(name))
 
 
 def _in_words(metric: str) -> str:
