@@ -20,7 +20,7 @@ from losses import machine
 
 from unpg.evaluate.allpairs import all_pairs
 from unpg.evaluate.curves import Roc
-from unpg.evaluate.identification import with_distractors
+from unpg.evaluate.distractors import with_distractors
 from unpg.evaluate.templates import pool, roc_of_cosines, template_scores
 
 D = 512

@@ -51,13 +51,16 @@ def test_several_sets_a_foreign_threshold_and_baselines(root, model, tmp_path, c
     shown = capsys.readouterr().out
     assert "lfw-allpairs: 144 genuine, 4,416 impostor pairs" in shown
     assert "72 searches in one gallery of 24 subjects" in shown
-    assert re.search(r"FMR at the threshold of lfw:far=0\.1 .* \[", shown)
+    assert re.search(r"FMR at T of lfw:far=0\.1 .* \[", shown)
     assert re.search(r"constant: No threshold from lfw:far=0\.1.*accept no pair", shown)
-    assert "searches are not judged at a threshold of pairs" in shown
+    assert re.search(r"FNIR at T of lfw:far=0\.1 .* \[", shown)
     found = json.loads((tmp_path / "out/results.json").read_text())["results"]
     assert set(found) == {"lfw", "lfw-allpairs", "lfw-closed-set"}
     assert "at_threshold" not in found["lfw"]  # its own threshold says nothing new
     assert found["lfw-allpairs"]["at_threshold"]["chosen"] == "lfw:far=0.1"
+    searched = found["lfw-closed-set"]["at_threshold"]
+    assert searched["threshold"] == found["lfw-allpairs"]["at_threshold"]["threshold"]
+    assert (searched["fpir"], searched["mated"]) == (None, 72)
     assert len(found["lfw-allpairs"]["hardest"]) == 100
     name_a, name_b, cosine, same = found["lfw-allpairs"]["hardest"][0]
     assert (name_a[-4:], name_b[-4:], same) == (".jpg", ".jpg", False)
@@ -144,6 +147,10 @@ def test_list_and_layout(capsys, monkeypatch):
         (["MODEL", "--benchmark", "lfw", "--baselines", "grey-pixel"], "Did you mean 'grey-pixels'"),
         (["MODEL", "--benchmark", "lfw", "--threshold-from", "lfw"], "as lfw:far=1e-3"),
         (["MODEL", "--benchmark", "lfw", "--threshold-from", "lfw-closed-set:eer"], "no pairs to choose a threshold"),
+        (
+            ["MODEL", "--benchmark", "lfw", "--threshold-from", "lfw-closed-set:fpir=0.1@G1"],
+            "has the galleries first images",
+        ),
         (["MODEL", "--benchmark", "ijbc"], "nist.gov"),
     ],
 )

@@ -30,6 +30,7 @@ from unpg.evaluate import (
     AllPairsBenchmark,
     AllPairsResult,
     Benchmark,
+    BlufrBenchmark,
     Bootstrap,
     EmbedFunction,
     GroupBenchmark,
@@ -74,16 +75,16 @@ def _run(found: argparse.Namespace, world: World) -> None:
     if found.list or found.layout:
         _tell(found, console)
         return
+    settings = None
+    if found.intervals == "bootstrap":
+        settings = Bootstrap(found.replicates, found.confidence, found.seed)
     if found.features and found.benchmark and found.model is None:
-        _judge_features(found, console)
+        _judge_features(found, settings, console)
         return
     if found.features:
         raise ConfigError("--features takes the place of a model; give one of them, and --benchmark megaface.")
     if found.model is None or not found.benchmark:
         raise ConfigError("unpg evaluate needs a model and --benchmark; --list shows the benchmarks.")
-    settings = None
-    if found.intervals == "bootstrap":
-        settings = Bootstrap(found.replicates, found.confidence, found.seed)
     if found.device == "cpu":
         keep_freed_memory()
     rule = parse_threshold_rule(found.threshold_from) if found.threshold_from else None
@@ -160,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--threshold-from",
         metavar="SET:RULE",
-        help=f"print FMR and FNMR at a threshold chosen on another set, as lfw:far=1e-3; rules: "
+        help=f"print the errors at a threshold chosen on another set, as lfw:far=1e-3 or ijbc-1n:fpir=0.01@G1; rules: "
         f"{', '.join(THRESHOLD_RULES)}",
     )
     parser.add_argument(
@@ -207,10 +208,12 @@ def _tell(found: argparse.Namespace, console: Console) -> None:
         console.print(layout_text(set_name), highlight=False, markup=False, soft_wrap=True)
 
 
-def _judge_features(found: argparse.Namespace, console: Console) -> None:
+def _judge_features(found: argparse.Namespace, settings: Bootstrap | None, console: Console) -> None:
     label = found.name or "features"
     facescrub, megaface, ending = found.features
     results = [judge_megaface_features(name, facescrub, megaface, ending, found.data) for name in found.benchmark]
+    if settings is not None:
+        results = [result.with_intervals(settings) for result in results]
     for result in results:
         show_results({label: result}, found.folds, console)
     if found.out:
@@ -244,6 +247,8 @@ def _prepared(benchmark: Benchmark, found: argparse.Namespace, settings: Bootstr
     """The benchmark with what this call asks of it."""
     if isinstance(benchmark, AllPairsBenchmark):
         return dataclasses.replace(benchmark, evidence=settings is not None, hardest=SHOWN_HARDEST, device=found.device)
+    if isinstance(benchmark, BlufrBenchmark):
+        return dataclasses.replace(benchmark, evidence=settings is not None)
     if isinstance(benchmark, TemplateBenchmark | SearchBenchmark):
         return dataclasses.replace(benchmark, pooling=found.pooling)
     return benchmark
@@ -301,9 +306,11 @@ class _Judge:
     def _threshold(self, label: str, result: Result | None) -> float | None:
         if self.rule is None or result is None:
             return None
-        if not isinstance(result, _Judged):
-            raise ConfigError(f"--threshold-from: {self.rule.benchmark} has no pairs to choose a threshold on.")
         try:
+            if isinstance(result, IdentificationResult):
+                return result.threshold(self.rule)
+            if not isinstance(result, _Judged):
+                raise ConfigError(f"--threshold-from: {self.rule.benchmark} has groups; name a set that has none.")
             return chosen_threshold(result.operating_points(), self.rule)
         except DataError as error:
             self.notes.append(f"{label}: {error}")
@@ -312,7 +319,10 @@ class _Judge:
     def _one(
         self, benchmark: Benchmark, embed: EmbedFunction, threshold: float | None, judged: Result | None
     ) -> Result:
-        foreign = threshold is not None and self.rule is not None and benchmark.name != self.rule.benchmark
+        own = self.rule is not None and benchmark.name == self.rule.benchmark
+        # Of one benchmark, the other galleries meet the threshold of one of them as strangers.
+        gallery = self.rule.gallery if self.rule is not None and own else ""
+        foreign = threshold is not None and (not own or bool(gallery))
         if foreign and isinstance(benchmark, GroupBenchmark):
             benchmark = dataclasses.replace(benchmark, threshold=threshold, chosen=str(self.rule))
         result = benchmark.run(embed) if judged is None else judged
@@ -321,8 +331,8 @@ class _Judge:
             if foreign and threshold is not None:
                 if isinstance(result, _Judged):
                     result = result.with_threshold(threshold, str(self.rule), self.settings)
-                elif isinstance(result, IdentificationResult):
-                    self.notes.append(f"{benchmark.name}: searches are not judged at a threshold of pairs.")
+                elif isinstance(result, IdentificationResult) and [*result.per_gallery] != [gallery]:
+                    result = result.with_threshold(threshold, str(self.rule), self.settings, without=gallery)
             if self.settings is not None and isinstance(result, _Judged | GroupedResult | IdentificationResult):
                 result = result.with_intervals(self.settings)
         if self.settings is not None:

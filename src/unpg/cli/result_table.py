@@ -114,9 +114,11 @@ def _rows(found: Mapping[str, Any], folds: str) -> Iterator[_Row]:
             yield _Row(_in_words(name), value, None)
     at = found.get("at_threshold")
     if at is not None:
-        for name in ("fmr", "fnmr", "accuracy"):
+        for name in ("fmr", "fnmr", "accuracy", "fpir", "fnir", "tpir"):
+            if at.get(name) is None:
+                continue
             said = name.upper() if name != "accuracy" else name
-            yield _Row(f"{said} at the threshold of {at['chosen']}", at[name], at["intervals"].get(name))
+            yield _Row(f"{said} at T of {at['chosen']}", at[name], at["intervals"].get(name))
 
 
 def _in_words(metric: str) -> str:

@@ -19,13 +19,14 @@ from unpg.evaluate.diagnosis import (
     load_diagnosis,
     save_diagnosis,
 )
+from unpg.evaluate.distractors import DistractorResult, with_distractors
 from unpg.evaluate.distribution import Distribution
 from unpg.evaluate.embedder import embedder
 from unpg.evaluate.evidence import Evidence, all_pairs_evidence, list_evidence
 from unpg.evaluate.group_protocol import GroupBenchmark, GroupedResult, judge_groups
 from unpg.evaluate.groups import GroupsResult, compare_groups
 from unpg.evaluate.hardest import hardest_pairs
-from unpg.evaluate.identification import DistractorResult, Searches, TpirAtFpir, search, with_distractors
+from unpg.evaluate.identification import Searches, TpirAtFpir, search
 from unpg.evaluate.intervals import clopper_pearson_interval, rule_of_three, wilson_interval
 from unpg.evaluate.judge import judge_all_pairs, judge_pairs, pair_scores
 from unpg.evaluate.layouts import LAYOUTS

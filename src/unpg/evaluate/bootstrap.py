@@ -27,7 +27,7 @@ from unpg.errors import ConfigError
 from unpg.evaluate.evidence import Drawable
 from unpg.evaluate.intervals import check_confidence, rule_of_three
 
-__all__ = ["FEWEST_UNITS", "Bootstrap", "Interval", "Intervals", "Replicates", "bootstrap", "interval"]
+__all__ = ["FEWEST_UNITS", "Bootstrap", "Interval", "Intervals", "Replicates", "bootstrap", "effective", "interval"]
 
 FEWEST_UNITS = 20
 """Identities with genuine pairs below which no interval is given: the few that there are say little of others."""
@@ -162,7 +162,7 @@ def bootstrap(
         The intervals, and the replicates that they were cut from; None if there are too few units to draw from.
     """
     held = evidence.genuine_pairs[evidence.genuine_pairs > 0]
-    effective = float(held.sum()) ** 2 / float(np.square(held, dtype=np.float64).sum())
+    weight = effective(held)
     paired = evidence.unit == "pair"
     what = "pairs" if paired else f"identities with {evidence.counted}"
     found = Intervals(
@@ -172,10 +172,10 @@ def bootstrap(
         seed=settings.seed,
         unit=evidence.unit,
         units=evidence.units,
-        effective_units=effective,
+        effective_units=weight,
         optimistic=paired,
         digest=evidence.digest,
-        notes=tuple(_notes(evidence, held, effective)),
+        notes=tuple(_notes(evidence, held, weight)),
         refused="",
         figures={},
     )
@@ -186,11 +186,16 @@ def bootstrap(
     values = np.array([[row[name] for name in figures] for row in rows])
     reported = tuple(float(estimates[name]) for name in figures)
     cut = {
-        name: interval(estimate, column, effective, settings.confidence)
+        name: interval(estimate, column, weight, settings.confidence)
         for name, estimate, column in zip(figures, reported, values.T, strict=True)
     }
     drawn = Replicates(figures, reported, values, settings.seed, evidence.unit, evidence.digest)
     return replace(found, figures=cut), drawn
+
+
+def effective(counts: NDArray[np.integer]) -> float:
+    """So many units of equal size would weigh as much as those of ``counts`` (u,) pairs or searches do (Kish)."""
+    return float(counts.sum()) ** 2 / float(np.square(counts, dtype=np.float64).sum())
 
 
 def interval(estimate: float, values: NDArray[np.float64], effective: float, confidence: float) -> Interval:
@@ -233,3 +238,4 @@ def _notes(evidence: Drawable, held: NDArray[np.int64], effective: float) -> Ite
             f"above FAR {evidence.tail:.1e} the replicates, and hence those of AUC, rest on a sample of "
             f"{evidence.sampled:,} impostor pairs"
         )
+    yield from evidence.notes

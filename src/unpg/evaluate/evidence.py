@@ -66,6 +66,10 @@ class Drawable(Protocol):
     def tail(self) -> float:
         """The FAR up to which all impostor pairs are there."""
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What else a reader of the intervals must know."""
+
     def figures(self, weights: NDArray[np.int64], targets: Sequence[float]) -> dict[str, float]:
         """Figures by name under ``weights`` (u,)."""
 
@@ -90,6 +94,7 @@ class Evidence:
     genuine_pairs: NDArray[np.int64]
     digest: str
     counted: ClassVar[str] = "genuine pairs"
+    notes: ClassVar[Sequence[str]] = ()
 
     def figures(self, weights: NDArray[np.int64], targets: Sequence[float]) -> dict[str, float]:
         """AUC, EER, TAR at each FAR of ``targets``, and accuracies over folds, under ``weights`` (u,).
@@ -112,10 +117,9 @@ class Evidence:
     @property
     def tail(self) -> float:
         """The FAR up to which all impostor pairs are there; 1 if no sample was taken."""
-        images = self.curve.images
-        if images is None or not self.sampled:
+        if self.curve.total is None or not self.sampled:
             return 1.0
-        return self.curve.exact / ((int(images.sum()) ** 2 - int(np.dot(images, images))) // 2)
+        return self.curve.exact / self.curve.total(np.ones(self.units, dtype=np.int64))
 
 
 def list_evidence(
@@ -204,7 +208,7 @@ def all_pairs_evidence(
         raise ShapeError(f"labels must be ({len(rows)},) integers; got shape {said.shape}, dtype {said.dtype}.")
     _, identity, images = np.unique(said, return_inverse=True, return_counts=True)
     genuine_pairs = images * (images - 1) // 2
-    impostors = len(rows) * (len(rows) - 1) // 2 - int(genuine_pairs.sum())
+    impostors = _impostor_pairs(images)
     if not genuine_pairs.any() or not impostors:
         raise DataError(
             f"All pairs of a set need two identities, and one with two images; got {len(rows)} images of "
@@ -235,9 +239,14 @@ def all_pairs_evidence(
         np.concatenate([scores for scores, _, _ in tail]),
         (np.concatenate([first for _, first, _ in tail]), np.concatenate([second for _, _, second in tail])),
         exact=exact,
-        images=images,
+        total=lambda weights: _impostor_pairs(weights * images),
     )
     return Evidence("identity", len(images), curve, None, genuine_pairs, _digest("all pairs", identity))
+
+
+def _impostor_pairs(images: NDArray[np.integer]) -> int:
+    """Pairs of two identities, of whom ``images`` (u,) are there."""
+    return (int(images.sum()) ** 2 - int(np.dot(images, images))) // 2
 
 
 def _blocks(

@@ -245,6 +245,7 @@ class _GroupEvidence:
     counted = "genuine pairs"
     sampled = 0
     tail = 1.0
+    notes = ()
 
     def __init__(self, result: GroupedResult) -> None:
         self.result = result

@@ -1,4 +1,4 @@
-"""One against many: closed-set ranks, open-set searches, and a million distractors.
+"""One against many: closed-set ranks and open-set searches.
 
 Terms of ISO/IEC 19795-1. A *search* compares a probe with a gallery; it is *mated* if the probe's subject is enrolled
 there. A candidate is returned when its score is >= T. FPIR(T): share of non-mated searches that return any candidate.
@@ -8,7 +8,6 @@ model: whoever scores as high as the mate stands before it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +16,9 @@ from torch import Tensor
 
 from unpg.errors import ConfigError, DataError, ShapeError
 from unpg.evaluate.allpairs import full_precision, rounded, unit_rows
-from unpg.evaluate.curves import RELIABLE_FALSE_ACCEPTS, TarAtFar, allowed_errors, target_name
-from unpg.evaluate.threads import in_threads
+from unpg.evaluate.curves import RELIABLE_FALSE_ACCEPTS, allowed_errors, target_name
 
-__all__ = ["DistractorResult", "Searches", "TpirAtFpir", "search", "with_distractors"]
+__all__ = ["Searches", "TpirAtFpir", "labelled", "search"]
 
 
 @dataclass(frozen=True)
@@ -150,8 +148,8 @@ def search(
         ShapeError: Vectors and subjects do not fit each other.
         DataError: A vector is not finite, or there is no probe or no entry.
     """
-    x, mine = _labelled("probes", probes, probe_subjects)
-    y, theirs = _labelled("gallery", gallery, gallery_subjects)
+    x, mine = labelled("probes", probes, probe_subjects)
+    y, theirs = labelled("gallery", gallery, gallery_subjects)
     if x.shape[1] != y.shape[1]:
         raise ShapeError(f"Probes have {x.shape[1]} dimensions, the gallery {y.shape[1]}: embed both with one model.")
     names, entry = torch.unique(theirs, return_inverse=True)
@@ -176,116 +174,13 @@ def search(
     return Searches(mated.cpu().numpy(), mates, positions, top, len(names))
 
 
-@dataclass(frozen=True, eq=False)
-class DistractorResult:
-    """MegaFace's two figures.
-
-    Attributes:
-        rates: Identification rate by rank: over ordered pairs (gallery image, probe) of one subject, the share whose
-            score is above that of the rank-th best distractor of the probe.
-        pairs: Number of ordered pairs.
-        distractors: Number of distractors.
-        verification: TAR at FAR; genuine: unordered pairs of one subject, impostor: probes with distractors.
-    """
-
-    rates: dict[int, float]
-    pairs: int
-    distractors: int
-    verification: tuple[TarAtFar, ...]
-
-
-def with_distractors(
-    probes: ArrayLike | Tensor,
-    subjects: ArrayLike,
-    distractors: ArrayLike | Tensor,
-    *,
-    ranks: Sequence[int] = (1, 5, 10),
-    targets: Sequence[float] = (1e-6,),
-    device: torch.device | str = "cpu",
-    block: int = 2048,
-) -> DistractorResult:
-    """MegaFace, challenge 1: each probe image among all distractors and one other image of its subject.
-
-    No (p, distractors) matrix is kept: of each block only what a rank or a threshold may need.
-
-    Args:
-        probes: (p, d) real.
-        subjects: (p,) integer.
-        distractors: (n, d) real.
-        ranks: Ranks to report.
-        targets: FARs to report; refused below one expected false accept.
-        device: Where to multiply.
-        block: Distractors at a time.
+def labelled(what: str, vectors: ArrayLike | Tensor, subjects: ArrayLike) -> tuple[Tensor, Tensor]:
+    """Unit rows (n, d) and subjects (n,) int64.
 
     Raises:
-        ConfigError: A rank is larger than the number of distractors, or a target is not in (0, 1].
-        DataError: No two probes are of one subject.
-
-    Source: Kemelmacher-Shlizerman et al. 2016, "The MegaFace benchmark: 1 million faces for recognition at scale".
+        ShapeError: There is not one integer subject for each vector; ``what`` names them.
+        DataError: A vector is not finite.
     """
-    x, mine = _labelled("probes", probes, subjects)
-    y = unit_rows(distractors)
-    most = max(ranks)
-    if min(ranks) < 1 or most > len(y):
-        raise ConfigError(f"Ranks go from 1 to the number of distractors ({len(y):,}); got {list(ranks)}.")
-    total = len(x) * len(y)
-    wanted = [allowed_errors(total, t) + 1 for t in targets if 1 / total <= t]
-    hardest = min(max(wanted, default=1), total)
-    x, y, mine = x.to(device), y.to(device), mine.to(device)
-    starts = iter(range(0, len(y), block))
-
-    @torch.inference_mode()
-    def scan() -> tuple[Tensor, Tensor]:
-        """The best of each probe and the hardest of all, over the blocks that are left."""
-        best = x.new_full((len(x), most), -torch.inf)
-        tail = x.new_full((hardest,), -torch.inf)
-        for start in starts:
-            scores = x @ y[start : start + block].T
-            # One look at the largest of each row tells which rows can change anything: soon few can.
-            largest = scores.amax(dim=1)
-            rows = (largest > best[:, -1]).nonzero().squeeze(1)
-            better = torch.cat([best[rows], scores[rows].topk(min(most, scores.shape[1]), dim=1).values], dim=1)
-            best[rows] = better.topk(most, dim=1).values
-            high = scores[largest > tail[-1]]
-            tail = torch.cat([tail, high[high > tail[-1]]]).topk(hardest).values
-        return best, tail
-
-    with torch.inference_mode(), full_precision():
-        parts = in_threads(scan, x.device)
-        best = torch.cat([part[0] for part in parts], dim=1).topk(most, dim=1).values
-        tail = torch.cat([part[1] for part in parts]).topk(hardest).values
-        same = (mine[:, None] == mine) & ~torch.eye(len(x), dtype=torch.bool, device=device)
-        if not same.any():
-            raise DataError("No two probes are of one subject: there is nothing to find among the distractors.")
-        # Rounding keeps the order, so it may wait until little is left.
-        genuine, best, tail = rounded(x @ x.T), rounded(best), rounded(tail)
-        rates = {k: float((genuine > best[:, k - 1])[same].float().mean()) for k in ranks}
-        once = torch.triu(same)
-        points = tuple(_tail_tar(genuine[once].cpu().numpy(), tail.cpu().numpy(), total, t) for t in targets)
-    return DistractorResult(rates, int(same.sum()), len(y), points)
-
-
-def _tail_tar(genuine: NDArray[Any], hardest: NDArray[Any], impostor: int, target: float) -> TarAtFar:
-    """TAR at FAR where only the hardest impostor scores are known, in falling order."""
-    if not 0 < target <= 1:
-        raise ConfigError(f"A FAR target must lie in (0, 1]; got {target}. For 0.1 % write 1e-3.")
-    expected = target * impostor
-    if 1 / impostor > target:
-        reason = f"{impostor:,} impostor pairs resolve FAR {1 / impostor:.1e} and above"
-        return TarAtFar(target, None, None, None, expected, False, False, reason)
-    allowed = allowed_errors(impostor, target)
-    above = float(hardest[allowed]) if allowed < impostor else -np.inf
-    accepted = genuine[genuine > above]
-    false_accepts = int((hardest > above).sum())
-    scores = np.concatenate([accepted, hardest[hardest > above]])
-    threshold = float(scores.min()) if len(scores) else None
-    reliable = RELIABLE_FALSE_ACCEPTS / impostor <= target
-    reason = "" if reliable else f"only {expected:.3g} false accepts expected at FAR {target_name(target)}"
-    value = len(accepted) / len(genuine)
-    return TarAtFar(target, value, threshold, false_accepts / impostor, expected, True, reliable, reason)
-
-
-def _labelled(what: str, vectors: ArrayLike | Tensor, subjects: ArrayLike) -> tuple[Tensor, Tensor]:
     x, labels = unit_rows(vectors), torch.as_tensor(np.asarray(subjects))
     if labels.shape != x.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ShapeError(

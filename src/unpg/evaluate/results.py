@@ -43,6 +43,13 @@ __all__ = [
 ]
 
 
+class ToldRates(Protocol):
+    """Rates at a threshold from elsewhere, of pairs or searches."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON."""
+
+
 class Result(Protocol):
     """What every benchmark returns."""
 
@@ -372,7 +379,7 @@ def resolved_targets(points: Sequence[TarAtFar]) -> list[float]:
     return [p.target for p in points if p.value is not None]
 
 
-def told_threshold(rates: AtThreshold | None) -> dict[str, Any]:
+def told_threshold(rates: ToldRates | None) -> dict[str, Any]:
     """The entry ``at_threshold`` of ``to_dict()``; nothing if nobody asked for it."""
     return {} if rates is None else {"at_threshold": rates.to_dict()}
 

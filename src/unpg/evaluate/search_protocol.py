@@ -1,6 +1,5 @@
 """Identification: probes are searched in one gallery or several (IJB 1:N, TinyFace, BLUFR, MegaFace, own folders)."""
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,11 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unpg.errors import DataError
+from unpg.errors import ConfigError, DataError
 from unpg.evaluate.bootstrap import Bootstrap, Intervals, Replicates, bootstrap
-from unpg.evaluate.curves import TarAtFar, allowed_errors, target_name
+from unpg.evaluate.curves import TarAtFar, target_name
 from unpg.evaluate.identification import Searches, TpirAtFpir
-from unpg.evaluate.results import kept_replicates, named_tars, told_intervals
+from unpg.evaluate.results import kept_replicates, named_tars, told_intervals, told_threshold
+from unpg.evaluate.search_evidence import GalleryEvidence, SearchEvidence, VerificationEvidence
+from unpg.evaluate.search_transfer import SearchesAtThreshold, judge_searches_at, search_threshold
+from unpg.evaluate.transfer import ThresholdRule
 
 __all__ = [
     "CMC_RANKS",
@@ -21,7 +23,6 @@ __all__ = [
     "RANKS",
     "GalleryRates",
     "IdentificationResult",
-    "SearchEvidence",
     "gallery_rates",
 ]
 
@@ -49,6 +50,7 @@ class GalleryRates:
         cmc: (k,) identification rate at ranks 1 .. k.
         searches: What the figures come from; None where only counts are kept.
         people: (p,) int, the subject of each search, for intervals; None where nobody asked.
+        verification: The pairs behind ``tar_at_far``, for intervals; None where nobody asked.
     """
 
     subjects: int
@@ -60,6 +62,7 @@ class GalleryRates:
     cmc: NDArray[np.float64] = field(repr=False)
     searches: Searches | None = field(default=None, repr=False)
     people: NDArray[np.integer] | None = field(default=None, repr=False)
+    verification: VerificationEvidence | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
@@ -86,6 +89,7 @@ class IdentificationResult:
         notes: What a reader must know.
         intervals: Of the figures; None if nobody asked.
         replicates: What they were cut from.
+        at_threshold: Rates at a threshold from another set or gallery; None if nobody asked.
     """
 
     benchmark: str
@@ -96,6 +100,7 @@ class IdentificationResult:
     notes: tuple[str, ...] = ()
     intervals: Intervals | None = None
     replicates: Replicates | None = field(default=None, repr=False)
+    at_threshold: SearchesAtThreshold | None = None
     protocol: str = "identification"
 
     @property
@@ -128,22 +133,38 @@ class IdentificationResult:
                 found[f"{name} (mean - std)"] = self._mean(values) - float(np.std(values, ddof=1))
         return found
 
-    def with_intervals(self, settings: Bootstrap) -> "IdentificationResult":
-        """The same with an interval for each rate of searches, by drawing the probes' subjects; the galleries stay.
-
-        Trials of BLUFR share people whom they enroll by lot, and MegaFace keeps no scores of searches: both have no
-        intervals, and a note says why.
+    def threshold(self, rule: ThresholdRule) -> float:
+        """The threshold that ``rule`` takes from a gallery; see
+        :func:`~unpg.evaluate.search_transfer.search_threshold`.
         """
-        if self.mean_less_std or any(g.searches is None or g.people is None for g in self.per_gallery.values()):
-            reason = (
-                "no intervals: the trials share people, and their spread is the mean - std"
-                if self.mean_less_std
-                else "no intervals: of the searches only the best distractors are kept"
-            )
-            return replace(self, notes=(*self.notes, reason))
-        evidence = SearchEvidence(list(self.per_gallery.values()))
+        return search_threshold({name: _kept(name, g).searches for name, g in self.per_gallery.items()}, rule)
+
+    def with_threshold(
+        self, threshold: float, chosen: str, settings: Bootstrap | None = None, *, without: str = ""
+    ) -> "IdentificationResult":
+        """The same with error rates at a threshold from elsewhere; with ``settings`` they have intervals.
+
+        Args:
+            threshold: Candidates are returned at and above it.
+            chosen: Where it comes from.
+            settings: How intervals are drawn.
+            without: The gallery that it was chosen on, which is not judged.
+        """
+        return replace(self, at_threshold=judge_searches_at(self._evidence(without), threshold, chosen, settings))
+
+    def with_intervals(self, settings: Bootstrap) -> "IdentificationResult":
+        """The same with an interval for each rate, by drawing the people who search; galleries and distractors stay.
+
+        A mean less the deviation over trials has none: in a draw all copies of a person are in the same trials, which
+        therefore differ more than the trials do.
+        """
+        notes = ("mean - std has no interval: drawn people come in copies, so that trials of a draw differ more",)
+        evidence = self._evidence(notes=notes if self.mean_less_std else ())
         intervals, replicates = bootstrap(evidence, self.metrics(), (), settings)
         return replace(self, intervals=intervals, replicates=replicates)
+
+    def _evidence(self, without: str = "", notes: Sequence[str] = ()) -> SearchEvidence:
+        return SearchEvidence({name: _kept(name, g) for name, g in self.per_gallery.items() if name != without}, notes)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the CMC, fit for JSON. ``galleries`` and ``probes`` are numbers: of galleries (or trials), and
@@ -165,7 +186,7 @@ class IdentificationResult:
             "per_gallery": {name: g.to_dict() for name, g in self.per_gallery.items()},
             "notes": list(self.notes),
             "metrics": self.metrics(),
-        } | told_intervals(self.intervals)
+        } | (told_threshold(self.at_threshold) | told_intervals(self.intervals))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """``cmc`` (k,) identification rate at ranks 1 .. k <= 100; with intervals ``replicates``."""
@@ -189,6 +210,7 @@ def gallery_rates(
     ranks: Sequence[int] = RANKS,
     fpirs: Sequence[float] = FPIR_TARGETS,
     tar_at_far: Sequence[TarAtFar] = (),
+    verification: VerificationEvidence | None = None,
 ) -> GalleryRates:
     """The figures of the searches of one gallery.
 
@@ -198,6 +220,7 @@ def gallery_rates(
         ranks: Ranks to report.
         fpirs: FPIRs to report, if some searches are non-mated.
         tar_at_far: Verification, as it is known.
+        verification: The pairs behind it, for intervals.
 
     Raises:
         DataError: No search is mated.
@@ -215,89 +238,17 @@ def gallery_rates(
         cmc=searches.cmc(min(searches.subjects, CMC_RANKS)),
         searches=searches,
         people=people,
+        verification=verification,
     )
 
 
-class SearchEvidence:
-    """Searches, ready for weights of the probes' subjects; what :func:`~unpg.evaluate.bootstrap.bootstrap` asks for.
-
-    Args:
-        galleries: Rates with their searches and people.
-
-    Attributes:
-        unit: ``"identity"``.
-        units: Subjects of probes.
-        genuine_pairs: (u,) int64 mated searches of each.
-        digest: Says which searches of whom, in hexadecimal.
-    """
-
-    unit = "identity"
-    counted = "mated searches"
-    sampled = 0
-    tail = 1.0
-
-    def __init__(self, galleries: Sequence[GalleryRates]) -> None:
-        searches = [g.searches for g in galleries if g.searches is not None]
-        people = [np.asarray(g.people) for g in galleries if g.people is not None]
-        _, units = np.unique(np.concatenate(people), return_inverse=True)
-        self.units = int(units.max()) + 1
-        ends = np.cumsum([len(s.mated) for s in searches])
-        parts = np.split(units, ends[:-1])
-        mated = np.concatenate([s.mated for s in searches])
-        self.genuine_pairs: NDArray[np.int64] = np.bincount(units[mated], minlength=self.units).astype(np.int64)
-        self.digest = hashlib.sha256(
-            b"searches" + np.concatenate([units, mated]).astype("<i8").tobytes() + str(ends.tolist()).encode()
-        ).hexdigest()
-        self._galleries = [
-            _Weighed(s, who, list(g.rank), [t.target for t in g.tpir_at_fpir if t.value is not None])
-            for s, who, g in zip(searches, parts, galleries, strict=True)
-        ]
-
-    def figures(self, weights: NDArray[np.int64], targets: Sequence[float]) -> dict[str, float]:
-        """Rates by name, as in ``metrics()``, under ``weights`` (u,); NaN where the weights leave no searches.
-
-        ``targets`` (of FARs) are not used: searches have ranks and FPIRs.
-        """
-        found = [gallery.figures(weights) for gallery in self._galleries]
-        return {name: float(np.mean([f[name] for f in found])) for name in found[0] if all(name in f for f in found)}
-
-
-class _Weighed:
-    """One gallery's searches, sorted once."""
-
-    def __init__(
-        self, searches: Searches, units: NDArray[np.integer], ranks: Sequence[int], fpirs: Sequence[float]
-    ) -> None:
-        self.ranks, self.fpirs = ranks, fpirs
-        mated = searches.mated
-        self.mated_units, self.rank, self.mate = units[mated], searches.rank[mated], searches.mate[mated]
-        best, others = searches.best[~mated], units[~mated]
-        order = np.argsort(-best, kind="stable")
-        self.best, self.other_units = best[order], others[order]
-        # A candidate set is returned at every distinct score at once: allowed errors end where a score does.
-        self.ends = np.flatnonzero(np.append(self.best[1:] != self.best[:-1], True)) if len(best) else np.array([], int)
-
-    def figures(self, weights: NDArray[np.int64]) -> dict[str, float]:
-        weight = weights[self.mated_units].astype(np.float64)
-        total = weight.sum()
-        rate = (lambda hit: float(weight[hit].sum() / total)) if total else (lambda hit: math.nan)
-        found = {f"rank={k}": rate(self.rank <= k) for k in self.ranks}
-        if self.fpirs:
-            accepted = np.cumsum(weights[self.other_units])[self.ends]
-            searches = int(weights[self.other_units].sum())
-            for target in self.fpirs:
-                found[f"tpir@fpir={target_name(target)}"] = (
-                    rate((self.mate > self._above(accepted, searches, target)) & (self.rank <= 1))
-                    if searches
-                    else math.nan
-                )
-        return found
-
-    def _above(self, accepted: NDArray[np.int64], searches: int, target: float) -> float:
-        """The largest score that must be refused."""
-        allowed = allowed_errors(searches, target)
-        refused = int(np.searchsorted(accepted, allowed, side="right"))
-        return float(self.best[self.ends[refused]]) if refused < len(self.ends) else -math.inf
+def _kept(name: str, gallery: GalleryRates) -> GalleryEvidence:
+    if gallery.searches is None or gallery.people is None:
+        raise ConfigError(
+            f"{name!r} was judged without keeping its searches and their people; use gallery_rates(searches, people)."
+        )
+    fpirs = [point.target for point in gallery.tpir_at_fpir if point.value is not None]
+    return GalleryEvidence(gallery.searches, gallery.people, list(gallery.rank), fpirs, gallery.verification)
 
 
 def _metrics(gallery: GalleryRates) -> dict[str, float]:

@@ -54,9 +54,10 @@ POOLINGS: Mapping[str, Pooling] = {
     "insightface": Pooling("detector"),
     "unpg-authors": Pooling("keep"),
     "magface": Pooling("keep", unit_media=True),
+    "equal": Pooling("one"),
 }
 """The ways of insightface's ``eval_ijbc.py`` (with flip fusion done at embedding: mirror images added), of the UNPG
-authors, and of MagFace's ``eval_ijb.py``."""
+authors, and of MagFace's ``eval_ijb.py``; ``equal``: every image of a medium weighs the same."""
 
 
 _DENSE = 64  # products of the whole block for each pair that is wanted, up to which making them all pays

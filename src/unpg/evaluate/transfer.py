@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from unpg.errors import ConfigError, DataError
-from unpg.evaluate.bootstrap import FEWEST_UNITS, Bootstrap, Interval, interval
+from unpg.evaluate.bootstrap import FEWEST_UNITS, Bootstrap, Interval, effective, interval
 from unpg.evaluate.curves import Roc
 from unpg.evaluate.evidence import Evidence
 from unpg.evaluate.verification import strictest_best
 
 __all__ = ["THRESHOLD_RULES", "AtThreshold", "ThresholdRule", "chosen_threshold", "judge_at", "parse_threshold_rule"]
 
-THRESHOLD_RULES = ("eer", "best", "far=<rate>")
+THRESHOLD_RULES = ("eer", "best", "far=<rate>", "fpir=<rate>[@<gallery>]")
 """``eer``: FMR <= FNMR, as near to equal as can be; ``best``: most pairs judged rightly; ``far=1e-3``: FAR at most
-that. Of several thresholds that fit, ``best`` takes the strictest and the others the laxest."""
+that. ``fpir=1e-2``: FPIR of searches at most that, in one gallery. Of several thresholds that fit, ``best`` takes the
+strictest and the others the laxest."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,19 @@ class ThresholdRule:
 
     Attributes:
         benchmark: The set that it is chosen on.
-        rule: ``"eer"``, ``"best"`` or ``"far"``.
-        target: The FAR of ``"far"``.
+        rule: ``"eer"``, ``"best"``, ``"far"``, or of searches ``"fpir"``.
+        target: The FAR of ``"far"``, the FPIR of ``"fpir"``.
+        gallery: The gallery (or trial) of ``"fpir"``; empty where there is one.
     """
 
     benchmark: str
     rule: str
     target: float | None = None
+    gallery: str = ""
 
     def __str__(self) -> str:
-        return f"{self.benchmark}:{self.rule}" + (f"={self.target:g}" if self.target is not None else "")
+        target = "" if self.target is None else f"={self.target:g}"
+        return f"{self.benchmark}:{self.rule}{target}" + (f"@{self.gallery}" if self.gallery else "")
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class AtThreshold:
 
 
 def parse_threshold_rule(text: str) -> ThresholdRule:
-    """``lfw:far=1e-3``, ``lfw:eer``, ``lfw:best``; what stands before the last colon names the benchmark.
+    """``lfw:far=1e-3``, ``lfw:eer``, ``lfw:best``, ``ijbc-1n:fpir=0.01@G1``; what stands before the last colon names
+    the benchmark.
 
     Raises:
         ConfigError: It does not read like that.
@@ -84,13 +89,14 @@ def parse_threshold_rule(text: str) -> ThresholdRule:
     name, _, value = rule.partition("=")
     if benchmark and rule in ("eer", "best"):
         return ThresholdRule(benchmark, rule)
-    if benchmark and name == "far":
+    if benchmark and name in ("far", "fpir"):
+        number, at, gallery = value.partition("@")
         try:
-            target = float(value)
+            target = float(number)
         except ValueError:
             target = math.nan
-        if 0 < target <= 1:
-            return ThresholdRule(benchmark, "far", target)
+        if 0 < target <= 1 and bool(at) == bool(gallery) and (name == "fpir" or not at):
+            return ThresholdRule(benchmark, name, target, gallery)
     raise ConfigError(
         f"A threshold is taken from <benchmark>:<rule> with a rule of {', '.join(THRESHOLD_RULES)}, as lfw:far=1e-3; "
         f"got {text!r}."
@@ -101,8 +107,14 @@ def chosen_threshold(roc: Roc, rule: ThresholdRule) -> float:
     """The threshold that ``rule`` takes from a curve.
 
     Raises:
+        ConfigError: The rule is one for searches.
         DataError: The set cannot resolve the FAR, or the rule would accept no pair at all.
     """
+    if rule.rule == "fpir":
+        raise ConfigError(
+            f"{rule.benchmark} has pairs and no searches: far=<rate>, eer or best take a threshold from it; got "
+            f"{str(rule)!r}."
+        )
     if rule.rule == "far":
         point = roc.tar_at_far(rule.target if rule.target is not None else math.nan)
         if not point.resolvable:
@@ -150,11 +162,10 @@ def judge_at(
         if len(held) < FEWEST_UNITS:
             refused = f"no intervals from {len(held)} people or pairs; {FEWEST_UNITS} are needed"
         else:
-            effective = float(held.sum()) ** 2 / float(np.square(held, dtype=np.float64).sum())
             drawn = [evidence.curve.weighed(weights).rates_at(threshold) for weights in settings.draws(evidence.units)]
             columns = np.array([(fmr, fnmr, right) for fmr, fnmr, right in drawn]).T
             intervals = {
-                name: interval(rate, column, effective, settings.confidence)
+                name: interval(rate, column, effective(held), settings.confidence)
                 for (name, rate), column in zip(rates.items(), columns, strict=True)
             }
     return AtThreshold(chosen, threshold, roc.genuine, roc.impostor, **rates, intervals=intervals, refused=refused)

@@ -109,7 +109,7 @@ class WeightedCurve:
         impostor_units: Arrays (m,) int, the units of each: two identities, or the pair itself.
         exact: So many of the highest impostor scores are all that there are; the others are a uniform sample of the
             rest, scaled so that the total is right. None: all are there.
-        images: (u,) int images per identity, if all their pairs were compared: gives the total. Needed with a sample.
+        total: The weight of all impostor pairs under weights (u,). Needed with a sample.
     """
 
     def __init__(
@@ -120,13 +120,13 @@ class WeightedCurve:
         impostor_units: tuple[NDArray[np.integer[Any]], ...],
         *,
         exact: int | None = None,
-        images: NDArray[np.int64] | None = None,
+        total: Callable[[NDArray[np.int64]], int] | None = None,
     ) -> None:
         order, other = np.argsort(-genuine, kind="stable"), np.argsort(-impostor, kind="stable")
         self.genuine_units = genuine_units[order].astype(np.intp)
         self.impostor_units = tuple(units[other].astype(np.intp) for units in impostor_units)
         self.exact = len(impostor) if exact is None else exact
-        self.images = images
+        self.total = total
         fallen, fallen_other = -genuine[order], -impostor[other]
         self.impostors_above = np.searchsorted(fallen_other, fallen, side="left")
         self.impostors_not_below = np.searchsorted(fallen_other, fallen, side="right")
@@ -144,9 +144,8 @@ class WeightedCurve:
             pairs *= real[units]
         accepted = _sums(pairs)
         if self.exact < len(pairs):
-            assert self.images is not None
-            held = weights * self.images
-            total = (int(held.sum()) ** 2 - int(np.dot(held, held))) // 2
+            assert self.total is not None
+            total = self.total(weights)
             tail = accepted[self.exact]
             drawn = accepted[-1] - tail
             rest = accepted[self.exact + 1 :]

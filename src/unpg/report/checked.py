@@ -10,7 +10,7 @@ __all__ = ["check_results"]
 _POINT = ("target", "value", "reliable", "reason")
 _NEEDED: Mapping[str, Sequence[str]] = {
     "intervals": ("figures", "refused", "confidence", "method", "replicates", "units", "unit", "seed", "notes"),
-    "at_threshold": ("chosen", "threshold", "fmr", "fnmr", "accuracy", "intervals"),
+    "at_threshold": ("chosen", "threshold", "intervals"),
 }
 _OF_GROUPS = ("groups", "common_threshold", "target", "ratios")
 _GROUP = (
@@ -52,6 +52,12 @@ def _check(figures: Any) -> None:
     for key, needed in _NEEDED.items():
         if figures.get(key) is not None:
             _mapping(key, figures[key], needed)
+    if figures.get("at_threshold") is not None:
+        searched = figures.get("protocol") == "identification"
+        rates = ("fpir", "fnir", "tpir") if searched else ("fmr", "fnmr", "accuracy")
+        at = _mapping("at_threshold", figures["at_threshold"], rates)
+        for name in rates:
+            _number(f"at_threshold.{name}", at[name], none=name == "fpir")
     for name, interval in _intervals(figures).items():
         ends = _mapping(f"the interval of {name}", interval, ("low", "high", "method", "reason"))
         for end in ("low", "high"):

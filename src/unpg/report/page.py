@@ -18,7 +18,7 @@ from unpg.report.mismatch import mismatches
 from unpg.report.recipes import recipes, seed_table
 from unpg.report.run import SIMILARITY_SETS, RunData
 from unpg.report.table import Table
-from unpg.report.tables import differing_settings, result_tables, run_facts, threshold_table
+from unpg.report.tables import differing_settings, result_tables, run_facts, threshold_tables
 from unpg.report.training import training_curves
 from unpg.report.wdfs import quantile_bars, sampling_table, wdfs_table
 from unpg.report.writers import WRITERS
@@ -120,7 +120,7 @@ def report_tables(runs: Sequence[RunData]) -> list[Table]:
 
 def _sections(runs: Sequence[RunData]) -> dict[str, list[Table]]:
     maybe: Mapping[str, Sequence[Table | None]] = {
-        "results": [*result_tables(runs), threshold_table(runs)],
+        "results": [*result_tables(runs), *threshold_tables(runs)],
         "seeds": [seed_table(runs)],
         "differences": [difference_tables(*run_differences(runs))],
         "quality": [discard_table(runs)],

@@ -9,7 +9,7 @@ from unpg.report.groups import group_tables
 from unpg.report.run import RunData, settings
 from unpg.report.table import HEADINGS, MARK, REFUSED, Cell, Group, Table, heading, is_ratio, number_cell, rate_cell
 
-__all__ = ["differing_settings", "gallery_table", "result_tables", "run_facts", "threshold_table"]
+__all__ = ["differing_settings", "gallery_table", "result_tables", "run_facts", "threshold_tables"]
 
 PROTOCOLS = {
     "pairs": "Pair lists",
@@ -89,26 +89,32 @@ def _gallery_metrics(gallery: Mapping[str, Any]) -> dict[str, Any]:
     return {**gallery, "metrics": metrics}
 
 
-def threshold_table(runs: Sequence[RunData]) -> Table | None:
-    """Error rates at a threshold that another set chose; None if nobody asked for any."""
-    groups: list[Group] = []
-    notes = dict[str, None]()
-    for benchmark in dict.fromkeys(b for run in runs for b in run.results):
-        rows = []
-        for run in runs:
-            at = run.results.get(benchmark, {}).get("at_threshold")
-            if at:
-                rates = [rate_cell(at[name], at["intervals"].get(name)) for name in ("fmr", "fnmr", "accuracy")]
-                rows.append((Cell(run.name), Cell(at["chosen"]), number_cell(at["threshold"], ".4f"), *rates))
-                if at.get("refused"):
-                    notes[f"{benchmark}: {at['refused']}."] = None
-        if rows:
-            groups.append((benchmark, "", tuple(rows)))
-    if not groups:
-        return None
-    kept = "The threshold is kept as it was chosen: how it would vary itself is not in the intervals."
-    headings = ("Model", "Chosen on", "Threshold", "FMR", "FNMR", "Accuracy")
-    return Table("At a threshold from another set", headings, tuple(groups), (kept, *notes))
+def threshold_tables(runs: Sequence[RunData]) -> list[Table]:
+    """Error rates at a threshold that another set chose, of pairs and of searches; none if nobody asked for any."""
+    tables = []
+    for searched, title, rates in (
+        (False, "At a threshold from another set", {"fmr": "FMR", "fnmr": "FNMR", "accuracy": "Accuracy"}),
+        (True, "Searches at a threshold from elsewhere", {"fpir": "FPIR", "fnir": "FNIR", "tpir": "TPIR"}),
+    ):
+        groups: list[Group] = []
+        notes = dict[str, None]()
+        for benchmark in dict.fromkeys(b for run in runs for b in run.results):
+            rows = []
+            for run in runs:
+                figures = run.results.get(benchmark, {})
+                at = figures.get("at_threshold")
+                if at and (_protocol(figures) == "identification") == searched:
+                    cells = [rate_cell(at[name], at["intervals"].get(name)) for name in rates]
+                    rows.append((Cell(run.name), Cell(at["chosen"]), number_cell(at["threshold"], ".4f"), *cells))
+                    if at.get("refused"):
+                        notes[f"{benchmark}: {at['refused']}."] = None
+            if rows:
+                groups.append((benchmark, "", tuple(rows)))
+        if groups:
+            kept = "The threshold is kept as it was chosen: how it would vary itself is not in the intervals."
+            headings = ("Model", "Chosen on", "Threshold", *rates.values())
+            tables.append(Table(title, headings, tuple(groups), (kept, *notes)))
+    return tables
 
 
 def _unknown(runs: Sequence[RunData], protocol: str) -> Table:
@@ -156,6 +162,7 @@ def _columns(figures: Sequence[Mapping[str, Any]]) -> list[str]:
             if metric.startswith(start) and " " not in metric:
                 targets[metric] = float(metric.removeprefix(start))
         ordered += sorted(targets, key=lambda m: -targets[m])
+    ordered += [spread for m in ordered if (spread := f"{m} (mean - std)") in named]
     return ordered + sorted(named - set(ordered))
 
 

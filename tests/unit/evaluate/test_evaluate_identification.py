@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from unpg.errors import ConfigError, DataError, ShapeError
-from unpg.evaluate.identification import Searches, search, with_distractors
+from unpg.evaluate.distractors import with_distractors
+from unpg.evaluate.identification import Searches, search
 
 STEP = 2**-20
 

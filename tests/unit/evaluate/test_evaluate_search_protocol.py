@@ -22,7 +22,7 @@ from unpg.evaluate import (
     open_benchmark,
 )
 from unpg.evaluate.identification import Searches, search
-from unpg.evaluate.search_protocol import SearchEvidence
+from unpg.evaluate.search_evidence import GalleryEvidence, SearchEvidence
 from unpg.evaluate.templates import pool
 
 STEP = 2**-20
@@ -129,7 +129,8 @@ def test_draws_are_repeated_searches():
     rank = np.where(mated, rng.integers(1, 8, 300), 0)
     people = rng.integers(0, 40, 300) + 100 * ~mated
     rates = gallery_rates(Searches(mated, mate, rank, best, 50), people, ranks=(1, 3), fpirs=(0.1, 0.2))
-    evidence = SearchEvidence([rates])
+    kept = GalleryEvidence(rates.searches, people, (1, 3), (0.1, 0.2))
+    evidence = SearchEvidence({"g": kept})
     assert evidence.units == len(np.unique(people))
     plain = evidence.figures(np.ones(evidence.units, dtype=np.int64), ())
     assert plain == pytest.approx(
@@ -171,8 +172,9 @@ def test_blufr_is_mean_less_deviation_of_its_trials(every_set):
     metrics = result.metrics()
     assert metrics["rank=1"] == pytest.approx(np.mean(rates))
     assert metrics["rank=1 (mean - std)"] == pytest.approx(np.mean(rates) - np.std(rates, ddof=1))
-    note = result.with_intervals(Bootstrap(replicates=40)).notes[-1]
-    assert "share people" in note
+    intervals = result.with_intervals(Bootstrap(replicates=40)).intervals
+    assert set(intervals.figures) == {"rank=1", "rank=5", "rank=10"}  # without the pairs, no interval of theirs
+    assert "mean - std has no interval" in intervals.notes[-1]
 
 
 def test_refined_megaface_leaves_the_noise_out(every_set):

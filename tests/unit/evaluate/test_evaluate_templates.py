@@ -36,9 +36,9 @@ def slow_pool(x, templates, media, pooling, scores):
     return found
 
 
-@pytest.mark.parametrize("name", [*POOLINGS, "one"])
+@pytest.mark.parametrize("name", list(POOLINGS))
 def test_pooling_is_the_loop(name):
-    pooling = POOLINGS.get(name, Pooling("one"))
+    pooling = POOLINGS[name]
     x, templates, media, scores = images()
     found = pool(x, templates, media, pooling, detector_scores=scores)
     slow = slow_pool(x, templates, media, pooling, scores)
@@ -75,7 +75,7 @@ def test_a_template_that_cancels_scores_zero():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x, t, m: pool(x, t, m, "arcface"), ConfigError, "Known: insightface"),
+        (lambda x, t, m: pool(x, t, m, "arcface"), ConfigError, "Known: equal, insightface"),
         (lambda x, t, m: pool(x, t, m, "insightface"), ConfigError, "detector_scores"),
         (lambda x, t, m: pool(x, t[:-1], m), ShapeError, "template and a medium"),
         (lambda x, t, m: pool(x[:0], t[:0], m[:0]), DataError, "no images"),

@@ -56,7 +56,21 @@ def test_intervals_at_a_foreign_threshold():
     assert "are needed" in judge_at(roc, 0.5, "a:eer", evidence=few, settings=Bootstrap(replicates=40)).refused
 
 
-@pytest.mark.parametrize("text", ["lfw", "lfw:", ":eer", "lfw:far", "lfw:far=", "lfw:far=2", "lfw:far=x", "lfw:worst"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lfw",
+        "lfw:",
+        ":eer",
+        "lfw:far",
+        "lfw:far=",
+        "lfw:far=2",
+        "lfw:far=x",
+        "lfw:worst",
+        "a:far=0.1@G1",
+        "a:fpir=0.1@",
+    ],
+)
 def test_what_is_no_rule_is_said(text):
     with pytest.raises(ConfigError, match="as lfw:far=1e-3"):
         parse(text)
@@ -66,6 +80,9 @@ def test_a_path_with_a_colon_is_a_benchmark():
     rule = parse("people/:closed-set:far=1e-2")
     assert (rule.benchmark, rule.rule, rule.target) == ("people/:closed-set", "far", 0.01)
     assert str(parse("lfw:far=1e-3")) == "lfw:far=0.001"
+    rule = parse("ijbc-1n:fpir=1e-2@G1")
+    assert (rule.benchmark, rule.rule, rule.target, rule.gallery) == ("ijbc-1n", "fpir", 0.01, "G1")
+    assert str(rule) == "ijbc-1n:fpir=0.01@G1"
 
 
 def test_scores_that_tell_nobody_apart_give_no_threshold():
@@ -73,6 +90,8 @@ def test_scores_that_tell_nobody_apart_give_no_threshold():
     for rule in ("a:eer", "a:best", "a:far=0.1"):
         with pytest.raises(DataError, match="accept no pair"):
             chosen_threshold(roc, parse(rule))
+    with pytest.raises(ConfigError, match="a has pairs and no searches"):
+        chosen_threshold(roc, parse("a:fpir=0.1"))
     with pytest.raises(DataError, match="below one expected false accept"):
         chosen_threshold(roc, parse("a:far=1e-4"))
 

@@ -14,11 +14,12 @@ from PIL import Image
 from unpg.errors import DataError
 from unpg.evaluate import error_versus_discard
 from unpg.report import RunData, load_run, report_tables, write_report
+from unpg.report.checked import check_results
 from unpg.report.discard import discard_drawings, discard_table
 from unpg.report.groups import group_bars, group_tables, ratio_sentences
 from unpg.report.hardest import HARDEST, hard_pairs, hardest_table
 from unpg.report.judged import cmc_curves, verification_curves
-from unpg.report.tables import gallery_table, result_tables, threshold_table
+from unpg.report.tables import gallery_table, result_tables, threshold_tables
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +116,42 @@ def test_a_kind_that_nobody_knows_is_shown_as_it_is(runs):
 
 
 def test_a_foreign_threshold_has_a_table_of_its_own(runs):
-    row = cells(threshold_table(runs), "list", runs[0].name)
+    row = cells(threshold_tables(runs)[0], "list", runs[0].name)
     told = runs[0].results["list"]["at_threshold"]
     assert (row["Chosen on"].text, row["FMR"].value) == ("people:far=0.001", told["fmr"])
     assert row["FNMR"].low == told["intervals"]["fnmr"]["low"]
-    assert threshold_table([RunData("x", results={"a": {"metrics": {}}})]) is None
+    assert threshold_tables([RunData("x", results={"a": {"metrics": {}}})]) == []
+
+
+def test_searches_at_a_foreign_threshold_have_another_table(runs):
+    ends = {"low": 0.01, "high": 0.04, "method": "percentile", "reason": ""}
+    at = {"chosen": "mine:fpir=0.1@G1", "threshold": 0.5, "fpir": 0.02, "fnir": 0.3, "tpir": 0.7, "refused": ""}
+    told = {**runs[0].results["searches"], "at_threshold": {**at, "intervals": {"fpir": ends}}}
+    check_results("results.json", {"searches": told})
+    both = dataclasses.replace(runs[0], results={**runs[0].results, "searches": told})
+    pairs, searches = threshold_tables([both])
+    assert [name for name, *_ in pairs.groups] == ["list"]
+    row = cells(searches, "searches", both.name)
+    assert (row["Chosen on"].text, row["FPIR"].value, row["FPIR"].high) == ("mine:fpir=0.1@G1", 0.02, 0.04)
+    assert (row["FNIR"].value, row["TPIR"].text) == (0.3, "70.00")
+    closed = {**told, "at_threshold": {**told["at_threshold"], "fpir": None, "intervals": {}}}
+    assert cells(threshold_tables([RunData("x", results={"s": closed})])[0], "s", "x")["FPIR"].text == ""
+    del told["at_threshold"]["fnir"]
+    with pytest.raises(DataError, match="at_threshold lacks fnir"):
+        check_results("results.json", {"searches": told})
+
+
+def test_mean_less_deviation_follows_the_means_in_their_order():
+    metrics = dict.fromkeys(("rank=1", "rank=5", "rank=10", "tpir@fpir=1e-2"), 0.5)
+    metrics |= {f"{name} (mean - std)": 0.4 for name in metrics}
+    figures = {"protocol": "identification", "metrics": metrics}
+    (table,) = result_tables([RunData("x", results={"blufr": figures})])
+    assert [c for c in table.columns if "std" in c] == [
+        "Rank 1, mean − std",
+        "Rank 5, mean − std",
+        "Rank 10, mean − std",
+        "TPIR at FPIR 10⁻², mean − std",
+    ]
 
 
 def test_discard_curve_is_the_function_s_and_says_what_cannot_be_drawn(runs):
