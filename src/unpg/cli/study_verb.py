@@ -5,13 +5,19 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import rich.markup
+import rich.table
 from rich.console import Console
 
 from unpg.errors import ConfigError, did_you_mean
 from unpg.study import Plan, Results, Study, read_study, results_path
 from unpg.study.budget import POWER, detectable, hours, seed_spread
 from unpg.study.runner import run_study
+
+if TYPE_CHECKING:
+    from unpg.report.table import Table
 
 __all__ = ["run"]
 
@@ -83,7 +89,7 @@ def _tell_cost(plan: Plan, only: Sequence[str], jobs: int, console: Console) -> 
     estimate, runs, waiting = hours(plan, only, jobs)
     cost = "nobody knows the hours yet: no result is there, and the study has no images_per_second"
     if estimate is not None:
-        cost = f"about {estimate:.1f} hours, {jobs} at once, if they are as fast as one was"
+        cost = f"about {estimate:.1f} hours, {jobs} at once, if each is as fast as known"
     wait = f", {waiting} of them with settings that trials choose" if waiting else ""
     console.print(f"Budget: {runs} runs to make{wait}; {cost}.")
 
@@ -106,4 +112,38 @@ def _tell_power(plan: Plan, console: Console) -> None:
 
 
 def _sum_up(found: argparse.Namespace, plan: Plan, console: Console) -> None:
-    raise ConfigError("unpg study summary is not there yet.")
+    # Here, since tables and figures need the extra `report`, and running a study on another machine does not.
+    from unpg.report.writers import to_markdown
+    from unpg.study.figures import study_figures
+    from unpg.study.summary import sum_up, summary_path, write_summary
+    from unpg.study.tables import study_tables
+
+    summary = sum_up(plan)
+    tables = study_tables(plan.study, summary)
+    for one in tables:
+        _show(one, console)
+    path = summary_path(plan.results.path)
+    write_summary(path, summary)
+    console.print(f"Wrote {path}")
+    if found.markdown:
+        Path(found.markdown).write_text(to_markdown(tables, f"Study {plan.study.name}"), encoding="utf-8")
+        console.print(f"Wrote {found.markdown}")
+    if found.figures:
+        for name, drawing in study_figures(plan.study, summary, plan.curves()).items():
+            picture = Path(found.figures) / f"{plan.study.name}-{name}.svg"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            picture.write_text(drawing.svg, encoding="utf-8")
+            console.print(f"Wrote {picture}: {drawing.caption}")
+
+
+def _show(table: "Table", console: Console) -> None:
+    shown = rich.table.Table(title=table.title, title_justify="left")
+    for number, column in enumerate(table.columns):
+        shown.add_column(column, justify="left" if table.words or not number else "right")
+    for _, _, rows in table.groups:
+        for row in rows:
+            cells = (f"{cell.text}\n{cell.interval}" if cell.interval else cell.text for cell in row)
+            shown.add_row(*map(rich.markup.escape, cells))
+    console.print(shown)
+    for note in table.notes:
+        console.print(note)

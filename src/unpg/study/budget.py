@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from unpg.evaluate.intervals import beta_quantile
+from unpg.evaluate.intervals import t_quantile
 from unpg.study.plan import Plan, Run
 from unpg.train.setup import device_of
 
-__all__ = ["POWER", "detectable", "hours", "seed_spread", "t_quantile"]
+__all__ = ["POWER", "detectable", "hours", "seed_spread"]
 
 POWER = 0.8
 """The chance of seeing the smallest detectable effect, if it is there."""
@@ -80,15 +80,3 @@ def detectable(spread: float, seeds: int, comparisons: int, confidence: float = 
     freedom = 2 * (seeds - 1)
     alpha = (1 - confidence) / max(comparisons, 1)
     return (t_quantile(1 - alpha / 2, freedom) + t_quantile(POWER, freedom)) * spread * math.sqrt(2 / seeds)
-
-
-def t_quantile(p: float, freedom: float) -> float:
-    """The quantile of Student's t: ``freedom / (freedom + t^2)`` has the distribution Beta(freedom / 2, 1 / 2).
-
-    >>> round(t_quantile(0.975, 4), 3)
-    2.776
-    """
-    if p < 0.5:
-        return -t_quantile(1 - p, freedom)
-    x = beta_quantile(2 * (1 - p), freedom / 2, 0.5)
-    return math.sqrt(freedom * (1 / x - 1))

@@ -146,6 +146,15 @@ class Plan:
         scores = [line["scores"].get(benchmark, {}).get(figure) for line in lines if line is not None]
         return [float(score) for score in scores if score is not None]
 
+    def curves(self) -> dict[str, list[dict[str, list[float]]]]:
+        """TAR over FAR of each final run that is there, on the benchmark of the primary endpoint, by arm."""
+        benchmark = self.study.primary.rpartition("/")[0]
+        found = {}
+        for arm in self.study.arms:
+            lines = [self.results.get(run.digest) for run in self.finals(arm) if run is not None]
+            found[arm] = [line["curves"][benchmark] for line in lines if line is not None and not line["diverged"]]
+        return found
+
     def _before_trials(self, arm: str) -> dict[str, Any] | None:
         of = self.study.arms[arm].of
         settings = self.base if of is None else self.settings(of)
