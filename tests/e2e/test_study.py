@@ -75,7 +75,7 @@ def test_a_study_runs_reports_what_failed_and_makes_nothing_twice(tmp_path, patt
         "unpg": {"label": "CosFace + UNPG", "of": "cosface", "set": {"unpg": {"start_epoch": 1}}},
         "broken": {"set": {"init": {"model": str(tmp_path / "broken.safetensors")}}},
     }
-    path = write(tmp_path, patterns, strangers, arms)
+    path = write(tmp_path, patterns, strangers, arms, share_prefix=True)
     process = start(path, "--jobs", "2")
     told, _ = process.communicate()
     assert process.returncode == 1, told
@@ -95,6 +95,8 @@ def test_a_study_runs_reports_what_failed_and_makes_nothing_twice(tmp_path, patt
         assert all(len(epochs) == 2 for epochs in line["by_epoch"].values())
         if line["trial"] is None:
             assert line["changes"].get("loss.s", 16) == best["changes"].get("loss.s", 16)
+            # UNPG starts after the first of two epochs, whose four steps are those of the run without.
+            assert line["shared_steps"] == (4 if line["arm"] == "unpg" else 0)
             assert ("share/batch" in line["by_epoch"]) == (line["arm"] == "unpg")
             assert 0 < line["scores"][str(strangers)]["auc"] <= 1
             assert line["similarities"][str(strangers)]["sup_negative"] <= 1

@@ -32,14 +32,19 @@ def hours(plan: Plan, only: Collection[str] = (), jobs: int = 1) -> tuple[float 
     speed = _speed(list(plan.results.lines.values()), _device(known[0])) or plan.study.images_per_second
     if speed is None:
         return None, len(known) + waiting, waiting
-    seconds = [run.images * run.config.epochs / speed for run in known]
+    seconds = [run.images * (run.config.epochs - _shared(plan, run)) / speed for run in known]
     total = sum(seconds) + waiting * statistics.mean(seconds)
     return total / 3600 / jobs, len(known) + waiting, waiting
 
 
+def _shared(plan: Plan, run: Run) -> int:
+    """Epochs that another run has done."""
+    return math.floor(run.config.unpg.start_epoch) if run.config.unpg is not None and plan.prefix(run) else 0
+
+
 def _speed(lines: Sequence[dict[str, Any]], device: str) -> float | None:
     """Images a second over the whole time of a run."""
-    done = [line for line in lines if not line["diverged"]]
+    done = [line for line in lines if not line["diverged"] and not line.get("shared_steps")]
     here = [line for line in done if line["machine"]["device"] == device] or done
     rates = [line["images"] * line["epochs"] / (line["seconds"] + line.get("evaluation_seconds", 0.0)) for line in here]
     return statistics.median(rates) if rates else None

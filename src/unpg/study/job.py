@@ -40,8 +40,9 @@ from unpg.evaluate import (
 from unpg.export import load_model
 from unpg.json_file import read_json_object
 from unpg.train import Diverged, TrainConfig, train
+from unpg.train.fork import fork
 from unpg.train.log import finite
-from unpg.train.setup import device_of, located
+from unpg.train.setup import device_of, located, resolve
 from unpg.train.summary import environment
 
 __all__ = ["JOB", "REPLICATES", "RESULT", "Job", "main"]
@@ -61,12 +62,14 @@ class Job:
         digest: Of the run; a result of another one is made anew.
         benchmarks: Test sets to judge with intervals afterwards; none for a trial, which judges held-out people.
         intervals: Draws of the bootstrap.
+        prefix: Folder of a finished run that is the same until UNPG starts; see :func:`unpg.train.fork.fork`.
     """
 
     config: TrainConfig
     digest: str
     benchmarks: tuple[str, ...]
     intervals: Bootstrap
+    prefix: str | None = None
 
     def write(self, folder: Path) -> None:
         """Write ``job.json``, whole or not at all."""
@@ -110,12 +113,17 @@ def main(arguments: Sequence[str]) -> int:
 
 def _trained(job: Job, folder: Path, console: Console) -> dict[str, Any]:
     """What training says of itself; trains unless that is done."""
+    shared = 0
     if not (folder / "summary.json").exists():
+        if job.prefix is not None and not (folder / "config.yaml").exists():
+            shared = fork(Path(job.prefix), resolve(job.config), folder)
+            console.print(f"The first {shared} steps are those of {job.prefix}.")
         train(job.config, folder, resume=(folder / "config.yaml").exists(), console=console)
     summary = read_json_object(folder / "summary.json")
     taken = ("seconds", "images_per_second", "images", "identities", "steps", "epochs", "final_loss")
     return {
         **{name: summary[name] for name in (*taken, "skipped_steps", "unreadable", "data_digest")},
+        "shared_steps": shared,
         "by_epoch": _by_epoch(folder),
         "scores": summary["results"],
         "machine": _machine(job.config),

@@ -139,6 +139,15 @@ class Plan:
             if run is not None:
                 seen.add(run.digest)
 
+    def prefix(self, run: Run) -> Run | None:
+        """The run without UNPG that is the same until UNPG starts, an epoch from the beginning or later."""
+        unpg = run.config.unpg
+        if not self.study.share_prefix or unpg is None or unpg.start_epoch < 1 or unpg.memory is not None:
+            return None
+        without = dataclasses.replace(run.config, unpg=None)
+        others = (other for arm in self.study.line(run.arm) for other in (*self.trials(arm), *self.finals(arm)))
+        return next((other for other in others if other is not None and other.config == without), None)
+
     def values(self, arm: str, endpoint: str) -> list[float]:
         """An endpoint of each final run of an arm that is there and has it, in the order of the seeds."""
         benchmark, _, figure = endpoint.rpartition("/")

@@ -79,6 +79,8 @@ class Study:
         intervals: Draws of the bootstrap: replicates, confidence, seed.
         spread: Standard deviation of the primary endpoint between seeds, a fraction, as known before the study.
         images_per_second: Of one training, as known before the study; null waits for the first result.
+        share_prefix: Train what runs have in common once: one that differs from another in unpg alone begins with that
+            one's last checkpoint before UNPG starts. Runs without UNPG then keep all their checkpoints.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Study:
     intervals: Bootstrap = field(default_factory=Bootstrap)
     spread: float | None = None
     images_per_second: float | None = None
+    share_prefix: bool = False
 
     def __post_init__(self) -> None:
         for what, name in [("name", self.name), *(("arms", name) for name in self.arms)]:

@@ -1,6 +1,7 @@
 """Make the runs of a study that are not there yet, several at once, each in a process of its own."""
 
 import dataclasses
+import math
 import shutil
 import subprocess
 import sys
@@ -51,11 +52,15 @@ def run_study(
         try:
             while stop.signal is None:
                 open_runs = [run for _, run in plan.wanted(only) if run is None or plan.results.get(run.digest) is None]
+                coming = {run.digest for run in open_runs if run is not None} - failed.keys()
                 for run in open_runs:
-                    if run is not None and len(running) < jobs and run.digest not in running.keys() | failed.keys():
+                    if run is None or len(running) == jobs or run.digest in running.keys() | failed.keys():
+                        continue
+                    prefix = plan.prefix(run)
+                    if prefix is None or prefix.digest not in coming:
                         said = ", ".join(f"{name} {value}" for name, value in run.changes.items())
-                        console.print(f"begins    {run.name}: {said or 'the base'}")
-                        running[run.digest] = run, _start(run, plan, out / plan.study.name, threads)
+                        console.print(f"begins    {run.name}: {said or 'the base'}", markup=False)
+                        running[run.digest] = run, _start(run, prefix, plan, out / plan.study.name, threads)
                 if not running:
                     break
                 while stop.signal is None and all(process.poll() is None for _, process in running.values()):
@@ -67,7 +72,8 @@ def run_study(
                             failed[digest] = _log(out / plan.study.name / run.name)
                             console.print(f"[bold]FAILED[/bold]    {run.name}: {failed[digest]}")
                         elif not process.returncode:
-                            console.print(f"finished  {run.name}: {_record(run, plan, out / plan.study.name)}")
+                            told = _record(run, plan, out / plan.study.name)
+                            console.print(f"finished  {run.name}: {told}", markup=False)
         finally:
             for _, process in running.values():
                 process.terminate()
@@ -86,12 +92,16 @@ def run_study(
         )
 
 
-def _start(run: Run, plan: Plan, out: Path, threads: int | None) -> "subprocess.Popen[bytes]":
+def _start(run: Run, prefix: Run | None, plan: Plan, out: Path, threads: int | None) -> "subprocess.Popen[bytes]":
     folder = out / run.name
     folder.mkdir(parents=True, exist_ok=True)
     config = run.config if threads is None else dataclasses.replace(run.config, threads=threads)
+    if plan.study.share_prefix and config.unpg is None:
+        every = math.ceil(config.epochs / config.checkpoint_epochs)
+        config = dataclasses.replace(config, checkpoint=dataclasses.replace(config.checkpoint, keep=every))
     benchmarks = plan.study.benchmarks if run.trial is None else ()
-    Job(config, run.digest, benchmarks, plan.study.intervals).write(folder)
+    begun = None if prefix is None or not (out / prefix.name / "summary.json").exists() else str(out / prefix.name)
+    Job(config, run.digest, benchmarks, plan.study.intervals, begun).write(folder)
     with _log(folder).open("ab") as log:
         # A session of its own: Ctrl-C reaches this process alone, which tells the others.
         return subprocess.Popen(

@@ -222,3 +222,21 @@ def test_a_line_that_is_no_result_is_named(values, planned, tmp_path):
     (tmp_path / "made.jsonl").write_text('{"digest": "a"}\n{"dig', encoding="utf-8")
     with pytest.raises(DataError, match="line 2 is not JSON"):
         planned(values)
+
+
+def test_runs_that_differ_in_unpg_alone_share_what_comes_before(values, planned, finish):
+    values["arms"]["unpg"]["trials"].append({"unpg": {"start_epoch": 1}, "loss": {"m": 0.3}})
+    plan = planned(values | {"share_prefix": True})
+    bases = plan.trials("cosface")
+    for run, eer in zip(bases, (0.2, 0.1), strict=True):
+        finish(plan, run, {"eer": eer})
+    from_start, later, other_margin = plan.trials("unpg")
+    assert plan.prefix(from_start) is None
+    assert plan.prefix(later).digest == bases[1].digest
+    assert plan.prefix(other_margin) is None
+    assert plan.prefix(bases[0]) is None
+    for run, eer in zip(plan.trials("unpg"), (0.2, 0.1, 0.3), strict=True):
+        finish(plan, run, {"eer": eer})
+    for base, run in zip(plan.finals("cosface"), plan.finals("unpg"), strict=True):
+        assert plan.prefix(run).digest == base.digest
+    assert planned(values).prefix(later) is None
