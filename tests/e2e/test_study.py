@@ -123,6 +123,16 @@ def test_a_study_runs_reports_what_failed_and_makes_nothing_twice(tmp_path, patt
     assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["made-endpoint.svg", "made-tar-cosface.svg"]
 
 
+def test_running_needs_neither_jsonargparse_nor_the_extra_report(tmp_path, patterns, strangers):
+    path = write(tmp_path, patterns, strangers, {"cosface": {}})
+    without = "import sys; sys.modules.update(jsonargparse=None, matplotlib=None, jinja2=None)\n"
+    without += "import unpg.study.job\nfrom unpg.cli.main import main\nsys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", without, "study", "run", path.name, "--dry-run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "to run            cosface/seed-0" in done.stdout
+
+
 def wait_for(condition, seconds: float = 120) -> None:
     until = time.monotonic() + seconds
     while not condition():
@@ -130,6 +140,7 @@ def wait_for(condition, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_from_its_checkpoints(tmp_path, patterns, strangers):
     base = {"data": {"kind": "folder", "roots": str(patterns)}, **BASE, "epochs": 100, "checkpoint_epochs": 5}
     path = write(tmp_path, patterns, strangers, {"cosface": {}}, base=base, tuning=None)

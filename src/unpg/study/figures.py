@@ -96,26 +96,37 @@ def _bar(axes: Axes, at: float, value: float, low: float | None, high: float | N
 def _tar_over_far(
     study: Study, family: Sequence[str], curves: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]
 ) -> Drawing | None:
+    """Above TAR over FAR; below the difference from the base, which the curves are too close to show."""
     drawn = {arm: _mean_curve(curves[arm]) for arm in family}
     drawn = {arm: (far, tar) for arm, (far, tar) in drawn.items() if len(far) > 1}
-    if not drawn:
+    if family[0] not in drawn:
         return None
-    benchmark = study.primary.rpartition("/")[0]
-    said = f"{benchmark}: TAR over FAR, both on logarithmic axes; means over seeds."
+    benchmark, base = study.primary.rpartition("/")[0], study.label(family[0])
+    said = (
+        f"{benchmark}: above TAR over FAR, below the difference from {base} in per cent of its TAR; means over seeds."
+    )
     labels = [study.label(arm) for arm in drawn]
-    with small_axes(labels, height=3.2) as (figure, axes):
+    with small_axes(labels, height=4.2) as (figure, above):
+        above.remove()
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         entries: list[Any] = []
+        of = dict(zip(*drawn[family[0]], strict=True))
         for number, (far, tar) in enumerate(drawn.values()):
-            entries += axes.plot(far, 100 * tar, **line_style(number))
-        axes.set(xlabel="FAR", ylabel="TAR (%)", xscale="log", yscale="log")
-        axes.xaxis.set_major_locator(LogLocator(10, numticks=12))
-        axes.xaxis.set_major_formatter(FuncFormatter(power))
-        low, high = axes.get_ylim()
+            entries += above.plot(far, 100 * tar, **line_style(number))
+            shared = np.array([x in of for x in far])
+            gain = 100 * (tar[shared] / np.array([of[x] for x in far[shared]]) - 1)
+            below.plot(far[shared], gain, **line_style(number))
+        above.set(ylabel="TAR (%)", xscale="log", yscale="log")
+        below.set(xlabel="FAR", ylabel="difference\n(% of TAR)")
+        below.xaxis.set_major_locator(LogLocator(10, numticks=12))
+        below.xaxis.set_major_formatter(FuncFormatter(power))
+        below.yaxis.set_major_locator(MaxNLocator(5))
+        low, high = above.get_ylim()
         ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low <= t <= high]
-        axes.yaxis.set_ticks(ticks, [f"{t:g}" for t in ticks])
-        for axis in (axes.xaxis, axes.yaxis):
+        above.yaxis.set_ticks(ticks, [f"{t:g}" for t in ticks])
+        for axis in (below.xaxis, above.yaxis):
             axis.set_minor_formatter(NullFormatter())
-        legend_above(axes, entries, labels)
+        legend_above(above, entries, labels)
         return Drawing(as_svg(figure, said), said)
 
 
