@@ -32,7 +32,7 @@ def study_figures(
     found = {"endpoint": _endpoint(study, summary)}
     for root in (name for name, arm in study.arms.items() if arm.of is None):
         family = [arm for arm in study.arms if root in study.line(arm) and curves.get(arm)]
-        drawing = _tar_over_far(study, family, curves)
+        drawing = _tar_over_far(study, root, family, curves)
         if drawing is not None:
             found[f"tar-{root}"] = drawing
     return found
@@ -94,14 +94,14 @@ def _bar(axes: Axes, at: float, value: float, low: float | None, high: float | N
 
 
 def _tar_over_far(
-    study: Study, family: Sequence[str], curves: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]
+    study: Study, root: str, family: Sequence[str], curves: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]
 ) -> Drawing | None:
     """Above TAR over FAR; below the difference from the base, which the curves are too close to show."""
     drawn = {arm: _mean_curve(curves[arm]) for arm in family}
     drawn = {arm: (far, tar) for arm, (far, tar) in drawn.items() if len(far) > 1}
-    if family[0] not in drawn:
+    if root not in drawn:
         return None
-    benchmark, base = study.primary.rpartition("/")[0], study.label(family[0])
+    benchmark, base = study.primary.rpartition("/")[0], study.label(root)
     said = (
         f"{benchmark}: above TAR over FAR, below the difference from {base} in per cent of its TAR; means over seeds."
     )
@@ -110,7 +110,7 @@ def _tar_over_far(
         above.remove()
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         entries: list[Any] = []
-        of = dict(zip(*drawn[family[0]], strict=True))
+        of = dict(zip(*drawn[root], strict=True))
         for number, (far, tar) in enumerate(drawn.values()):
             entries += above.plot(far, 100 * tar, **line_style(number))
             shared = np.array([x in of for x in far])

@@ -16,8 +16,6 @@ from unpg.train.setup import resolve
 __all__ = ["Arm", "Study", "Tuning", "merged", "read_study"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_BY_STUDY = ("seed", "hold_out", "hold_out_seed", "evaluation")
-"""Settings that the study gives to each run; ``hold_out`` of a final run may be set, to train on fewer people."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,8 @@ class Study:
 
     Args:
         name: In file names.
-        base: Settings of a training run, or the path of a recipe, relative to the study's file.
+        base: Settings of a training run, or the path of a recipe, relative to the study's file. Seed and evaluation
+            come from the study instead.
         arms: By name.
         seeds: Each arm is trained with each; seeds make the run, not the people that are held out.
         benchmarks: Test sets of the final runs.
