@@ -15,6 +15,7 @@ VERBS = {
     "diagnose": "show which similarities a loss sees, beside all that there are",
     "data": "look at, check, convert, split, audit and render image sets",
     "report": "make one HTML page of runs and results",
+    "study": "train arms with several seeds, choose settings on held-out people, and compare",
     "import": "turn weights of others into a model file",
     "demo": "train CosFace and CosFace + UNPG on synthetic faces and compare them",
 }

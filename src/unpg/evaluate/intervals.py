@@ -9,7 +9,15 @@ from statistics import NormalDist
 
 from unpg.errors import ConfigError
 
-__all__ = ["beta_quantile", "check_confidence", "clopper_pearson_interval", "rule_of_three", "wilson_interval"]
+__all__ = [
+    "beta_quantile",
+    "check_confidence",
+    "clopper_pearson_interval",
+    "rule_of_three",
+    "t_p_value",
+    "t_quantile",
+    "wilson_interval",
+]
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -89,6 +97,32 @@ def beta_quantile(probability: float, a: float, b: float) -> float:
             break
         x = ahead
     return x
+
+
+def t_quantile(probability: float, freedom: float) -> float:
+    """The quantile of Student's t: ``freedom / (freedom + t^2)`` has the distribution Beta(freedom / 2, 1 / 2).
+
+    >>> round(t_quantile(0.975, 4), 3)
+    2.776
+
+    Raises:
+        ConfigError: ``probability`` is not in (0, 1), or ``freedom`` is not positive and finite.
+    """
+    if probability == 0.5:
+        return 0.0
+    x = beta_quantile(2 * min(probability, 1 - probability), freedom / 2, 0.5)
+    return math.copysign(math.sqrt(freedom * (1 / x - 1)), probability - 0.5)
+
+
+def t_p_value(t: float, freedom: float) -> float:
+    """The chance that Student's t lies as far from 0 as ``t`` or farther, on either side; 0 for an infinite one.
+
+    >>> round(t_p_value(2.776, 4), 3)
+    0.05
+    """
+    if math.isinf(t):
+        return 0.0
+    return 1.0 if t == 0 else min(_beta_cdf(freedom / (freedom + t * t), freedom / 2, 0.5), 1.0)
 
 
 def check_confidence(confidence: float) -> float:

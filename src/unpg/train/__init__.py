@@ -9,7 +9,7 @@ from unpg.train.config import (
     TrainConfig,
     UnpgConfig,
 )
-from unpg.train.faults import TrainingError
+from unpg.train.faults import Diverged, TrainingError
 from unpg.train.loop import Trained, train
 from unpg.train.setup import Setup, prepare
 from unpg.train.stop import Stopped
@@ -17,6 +17,7 @@ from unpg.train.summary import RunSummary
 
 __all__ = [
     "CheckpointConfig",
+    "Diverged",
     "EvaluationConfig",
     "InitConfig",
     "OptimConfig",

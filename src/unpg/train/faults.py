@@ -15,13 +15,17 @@ from unpg.json_file import parse_json
 from unpg.train.config import TrainConfig
 from unpg.train.stop import Stopped
 
-__all__ = ["TrainingError", "changed_on_disk", "explained", "together", "write_faults"]
+__all__ = ["Diverged", "TrainingError", "changed_on_disk", "explained", "together", "write_faults"]
 
 _CPU_ALLOCATOR = "can't allocate memory"  # torch has no error of its own for the CPU
 
 
 class TrainingError(UnpgError):
     """Training cannot go on."""
+
+
+class Diverged(TrainingError):
+    """Loss or gradient stayed not finite: with these settings there is nothing to train."""
 
 
 def write_faults(run: Path, faults: Sequence[Fault]) -> int:

@@ -27,7 +27,7 @@ from unpg.losses import PairLoss, SumLoss, effective_rank
 from unpg.pairs import ClassPairs, FeaturePairs
 from unpg.train.begin import begin
 from unpg.train.config import TrainConfig
-from unpg.train.faults import TrainingError, changed_on_disk, explained, together, write_faults
+from unpg.train.faults import Diverged, TrainingError, changed_on_disk, explained, together, write_faults
 from unpg.train.log import MetricsLog, NoLog, finite
 from unpg.train.monitor import CollapseMonitor
 from unpg.train.parallel import catch_up, shared_embedder, split_rows
@@ -96,7 +96,8 @@ def train(
     Raises:
         ConfigError: A setting is wrong; ``run`` already holds a run and ``resume`` is false, or holds another one.
         DataError: The data are missing or broken, or a checkpoint is damaged or could not be written.
-        TrainingError: Loss or gradient stayed not finite, memory did not suffice, or another process has gone.
+        Diverged: Loss or gradient stayed not finite.
+        TrainingError: Memory did not suffice, or another process has gone.
         Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     console = console if console is not None and world.first else Console(quiet=True)
@@ -271,7 +272,7 @@ class _Trainer:
         at = self.step / self.setup.steps_per_epoch
         self.log.write("skipped", self.step, at, loss=float(loss), grad_norm=float(grad_norm))
         if self.bad_in_a_row >= self.config.max_bad_steps:
-            raise TrainingError(
+            raise Diverged(
                 f"Loss or gradient was not finite in {self.bad_in_a_row} steps in a row, the last of them step "
                 f"{self.step} (loss {float(loss)}, gradient norm {float(grad_norm)}). The newest checkpoint in "
                 f"{self.run} is from before. Try a smaller optim.lr, optim.clip_norm, a longer optim.warmup_epochs, "

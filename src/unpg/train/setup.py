@@ -27,7 +27,7 @@ from unpg.train.config import TrainConfig
 from unpg.train.optim import build_optimizer
 from unpg.train.parallel import RankSampler, compares_the_batch
 
-__all__ = ["Setup", "device_of", "prepare", "resolve"]
+__all__ = ["Setup", "device_of", "located", "prepare", "resolve"]
 
 _DATA_VARIABLE = "$UNPG_DATA"
 
@@ -103,7 +103,7 @@ def prepare(config: TrainConfig, world: World = ALONE) -> Setup:
     device = device_of(config.device, world)
     if device.type == "cpu":
         keep_freed_memory()
-    images: ImageSet = _build(SOURCES, _located(config.data))
+    images: ImageSet = _build(SOURCES, located(config.data))
     held_out: ImageSet | None = None
     if config.hold_out > 0:
         images, held_out = split_identities(images, config.hold_out, config.hold_out_seed)
@@ -220,16 +220,16 @@ def device_of(name: str, world: World = ALONE) -> torch.device:
     return torch.device("cuda", world.local_rank)
 
 
-def _located(settings: Any) -> Any:
+def located(settings: Any) -> Any:
     """Settings with ``$UNPG_DATA`` in texts replaced by the data root; it is only looked for where it is named."""
     if isinstance(settings, str):
         if _DATA_VARIABLE not in settings:
             return settings
         return settings.replace(_DATA_VARIABLE, os.fspath(data_root()))
     if isinstance(settings, Mapping):
-        return {k: _located(v) for k, v in settings.items()}
+        return {k: located(v) for k, v in settings.items()}
     if isinstance(settings, list | tuple):
-        return [_located(v) for v in settings]
+        return [located(v) for v in settings]
     return settings
 
 
@@ -237,7 +237,7 @@ def _benchmark(name: str, held_out: ImageSet | None) -> Benchmark:
     if name == "held-out":
         assert held_out is not None, "the configuration checks this"
         return AllPairsBenchmark("held-out", held_out)
-    return open_benchmark(_located(name))
+    return open_benchmark(located(name))
 
 
 def _sampler(config: TrainConfig, images: ImageSet) -> Sampler:

@@ -1,0 +1,138 @@
+"""The figures of a study: every seed of the primary endpoint with differences beside it, and TAR over FAR."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from unpg.report.figures import COLORS, INK, MUTED, Drawing, as_svg, legend_above, line_style, power, small_axes
+from unpg.study.recipe import Study
+from unpg.study.summary import ArmDifference, Summary
+from unpg.study.tables import endpoint_heading
+
+__all__ = ["study_figures"]
+
+_FARS = 1e-6, 1e-2
+_MEAN, _DIFFERENCE = COLORS[0], COLORS[1]
+
+
+def study_figures(
+    study: Study, summary: Summary, curves: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]
+) -> dict[str, Drawing]:
+    """Drawings by name: ``endpoint``, and ``tar-<arm>`` for each arm that others are compared with.
+
+    Args:
+        study: The study.
+        summary: What it found.
+        curves: By arm, of each seed ``far`` and ``tar``, as the results keep them.
+    """
+    found = {"endpoint": _endpoint(study, summary)}
+    for root in (name for name, arm in study.arms.items() if arm.of is None):
+        family = [arm for arm in study.arms if root in study.line(arm) and curves.get(arm)]
+        drawing = _tar_over_far(study, root, family, curves)
+        if drawing is not None:
+            found[f"tar-{root}"] = drawing
+    return found
+
+
+def _endpoint(study: Study, summary: Summary) -> Drawing:
+    """Rows of arms: on the left all seeds, their mean and its interval; on the right the difference from the base."""
+    means, differences = summary.of(summary.primary)
+    of = {d.arm: d for d in differences}
+    what = endpoint_heading(summary.primary)
+    said = (
+        f"{what}, per cent. Left: every seed (hollow), the mean of the seeds and its "
+        f"{100 * summary.confidence:.4g} % interval. Right: the difference from the arm without, in points, with its "
+        "interval."
+    )
+    height = 0.7 + 0.5 * len(means)
+    with small_axes([], height=height) as (figure, left):
+        left.remove()
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
+        for row, mean in enumerate(reversed(means)):
+            at = row + 0.3
+            left.plot(
+                [100 * v for v in mean.values], [at] * len(mean.values), "o", mfc="none", mec=MUTED, ms=4.5, mew=0.9
+            )
+            _bar(left, at, mean.mean, mean.low, mean.high, _MEAN)
+            left.annotate(
+                study.label(mean.arm), (0, row + 0.78), xycoords=("axes fraction", "data"), va="center", fontsize=8.5
+            )
+            if mean.arm in of:
+                _difference(right, at, of[mean.arm])
+        right.axvline(0, color=INK, linewidth=0.8)
+        left.set_ylim(0, len(means))
+        left.set_xlabel(f"{what.partition(': ')[2]} (%)")
+        right.set_xlabel("difference (points)")
+        for axes in (left, right):
+            axes.yaxis.set_visible(False)
+            axes.spines["left"].set_visible(False)
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+        return Drawing(as_svg(figure, said), said)
+
+
+def _difference(axes: Axes, at: float, difference: ArmDifference) -> None:
+    axes.plot(
+        [100 * d for d in difference.by_seed],
+        [at] * len(difference.by_seed),
+        "D",
+        mfc="none",
+        mec=MUTED,
+        ms=3.5,
+        mew=0.9,
+    )
+    _bar(axes, at, difference.estimate, difference.low, difference.high, _DIFFERENCE)
+
+
+def _bar(axes: Axes, at: float, value: float, low: float | None, high: float | None, color: str) -> None:
+    if low is not None and high is not None:
+        axes.plot([100 * low, 100 * high], [at, at], color=color, linewidth=2.2, solid_capstyle="butt")
+    axes.plot([100 * value], [at], marker="|", color=color, markersize=12, markeredgewidth=2.2)
+
+
+def _tar_over_far(
+    study: Study, root: str, family: Sequence[str], curves: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]
+) -> Drawing | None:
+    """Above TAR over FAR; below the difference from the base, which the curves are too close to show."""
+    drawn = {arm: _mean_curve(curves[arm]) for arm in family}
+    drawn = {arm: (far, tar) for arm, (far, tar) in drawn.items() if len(far) > 1}
+    if root not in drawn:
+        return None
+    benchmark, base = study.primary.rpartition("/")[0], study.label(root)
+    said = (
+        f"{benchmark}: above TAR over FAR, below the difference from {base} in per cent of its TAR; means over seeds."
+    )
+    labels = [study.label(arm) for arm in drawn]
+    with small_axes(labels, height=4.2) as (figure, above):
+        above.remove()
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        entries: list[Any] = []
+        of = dict(zip(*drawn[root], strict=True))
+        for number, (far, tar) in enumerate(drawn.values()):
+            entries += above.plot(far, 100 * tar, **line_style(number))
+            shared = np.array([x in of for x in far])
+            gain = 100 * (tar[shared] / np.array([of[x] for x in far[shared]]) - 1)
+            below.plot(far[shared], gain, **line_style(number))
+        above.set(ylabel="TAR (%)", xscale="log", yscale="log")
+        below.set(xlabel="FAR", ylabel="difference\n(% of TAR)")
+        below.xaxis.set_major_locator(LogLocator(10, numticks=12))
+        below.xaxis.set_major_formatter(FuncFormatter(power))
+        below.yaxis.set_major_locator(MaxNLocator(5))
+        low, high = above.get_ylim()
+        ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low <= t <= high]
+        above.yaxis.set_ticks(ticks, [f"{t:g}" for t in ticks])
+        for axis in (below.xaxis, above.yaxis):
+            axis.set_minor_formatter(NullFormatter())
+        legend_above(above, entries, labels)
+        return Drawing(as_svg(figure, said), said)
+
+
+def _mean_curve(seeds: Sequence[Mapping[str, Sequence[float]]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """FARs that all seeds have, within the figure, and the mean TAR at each that is above zero."""
+    of = [dict(zip(seed["far"], seed["tar"], strict=True)) for seed in seeds]
+    shared = [far for far in of[0] if _FARS[0] <= far <= _FARS[1] and all(far in one for one in of)]
+    tar = np.array([np.mean([one[far] for one in of]) for far in shared])
+    return np.array(shared)[tar > 0], tar[tar > 0]

@@ -1,0 +1,191 @@
+"""The numbers of a summary against slow recomputations, and what it says when replicates are absent."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from unpg.evaluate.intervals import t_p_value, t_quantile
+from unpg.report.writers import to_markdown
+from unpg.study.budget import detectable, hours, seed_spread
+from unpg.study.figures import study_figures
+from unpg.study.summary import BOOTSTRAP, SEEDS, sum_up, summary_path, write_summary
+from unpg.study.tables import study_tables
+
+FIGURES = ("tar@far=1e-2", "eer")
+
+
+@pytest.fixture
+def made(values, planned, finish):
+    """A plan of a base and two arms, nothing tuned, and what each run scored: (3 arms, 3 seeds), by figure."""
+    values["arms"] = {
+        "base": {"label": "Base"},
+        "better": {"label": "Better", "of": "base", "set": {"loss": {"s": 8}}},
+        "level": {"label": "Level", "of": "base", "set": {"loss": {"s": 4}}},
+    }
+
+    def make(replicates=True):
+        plan = planned(values)
+        rng = np.random.default_rng(0)
+        people = {f: rng.normal(0, 0.01, 40) for f in FIGURES}  # the same draws of people for all
+        scores, drawn = {f: np.empty((3, 3)) for f in FIGURES}, {f: np.empty((3, 3, 40)) for f in FIGURES}
+        for a, arm in enumerate(values["arms"]):
+            for s, run in enumerate(plan.finals(arm)):
+                for f in FIGURES:
+                    scores[f][a, s] = 0.2 + (0.05 if arm == "better" else 0) + rng.normal(0, 0.004)
+                    drawn[f][a, s] = scores[f][a, s] + people[f] + rng.normal(0, 0.002, 40)
+                told = {f: float(scores[f][a, s]) for f in FIGURES}
+                finish(plan, run, told, {f: drawn[f][a, s] for f in FIGURES} if replicates else None)
+        return plan, scores, drawn
+
+    return make
+
+
+def slow_mean(values, side):
+    """(r,) replicates of a mean over seeds: people by the row, seeds drawn anew in each, deviations widened."""
+    s, r = values.shape
+    chosen = np.random.default_rng((0, r, side)).integers(0, s, (s, r))
+    found = []
+    for draw in range(r):
+        mean = sum(values[i, draw] for i in range(s)) / s
+        again = sum(values[chosen[i, draw], draw] for i in range(s)) / s
+        found.append(mean + math.sqrt(s / (s - 1)) * (again - mean))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_paired_differences_equal_a_slow_recomputation(made, figure):
+    plan, scores, drawn = made()
+    found = {d.arm: d for d in sum_up(plan).of(f"test/{figure}")[1]}
+    ps = []
+    for a, arm in ((1, "better"), (2, "level")):
+        values = drawn[figure].astype(np.float32).astype(np.float64)
+        replicates = slow_mean(values[a], 1) - slow_mean(values[0], 0)
+        low, high = np.quantile(replicates, [0.025, 0.975])
+        p = min(1.0, 2 * (min((replicates <= 0).sum(), (replicates >= 0).sum()) + 1) / 41)
+        assert found[arm].method == BOOTSTRAP
+        assert found[arm].estimate == pytest.approx(scores[figure][a].mean() - scores[figure][0].mean(), abs=1e-12)
+        assert (found[arm].low, found[arm].high) == pytest.approx((low, high), abs=1e-9)
+        assert found[arm].p == pytest.approx(p)
+        assert found[arm].by_seed == pytest.approx(scores[figure][a] - scores[figure][0])
+        ps.append(p)
+    small, large = sorted(ps)
+    corrected = {small: min(2 * small, 1), large: max(min(2 * small, 1), large)}
+    assert [found[arm].p_holm for arm in ("better", "level")] == pytest.approx([corrected[p] for p in ps])
+
+
+def test_means_equal_a_slow_recomputation(made):
+    plan, scores, drawn = made()
+    for a, mean in enumerate(sum_up(plan).of("test/eer")[0]):
+        low, high = np.quantile(slow_mean(drawn["eer"][a].astype(np.float32).astype(float), 0), [0.025, 0.975])
+        assert mean.mean == pytest.approx(scores["eer"][a].mean())
+        assert mean.spread == pytest.approx(scores["eer"][a].std(ddof=1))
+        assert (mean.low, mean.high) == pytest.approx((low, high), abs=1e-9)
+
+
+def test_without_replicates_seeds_are_paired_by_students_t_and_the_method_says_so(made):
+    plan, scores, _ = made(replicates=False)
+    summary = sum_up(plan)
+    values = scores["tar@far=1e-2"]
+    for a, found in enumerate(summary.of("test/tar@far=1e-2")[1], start=1):
+        paired = scipy.stats.ttest_rel(values[a], values[0])
+        assert found.method == SEEDS
+        assert found.p == pytest.approx(paired.pvalue)
+        assert (found.low, found.high) == pytest.approx(tuple(paired.confidence_interval(0.95)))
+    mean = summary.of("test/tar@far=1e-2")[0][0]
+    spread = scipy.stats.t.interval(0.95, 2, values[0].mean(), values[0].std(ddof=1) / math.sqrt(3))
+    assert (mean.low, mean.high) == pytest.approx(spread)
+    assert len(summary.without_replicates) == 9
+    text = to_markdown(study_tables(plan.study, summary), "made")
+    assert "Student's t over seeds" in text
+    assert "Without replicates, hence by seeds alone" in text
+
+
+def test_committed_numbers_stand_in_for_replicates_of_the_same_runs_and_no_others(made, planned, finish, values):
+    plan, _, _ = made()
+    before = sum_up(plan)
+    write_summary(summary_path(plan.results.path), before)
+    shutil.rmtree(plan.results.replicates_path("x").parent)
+    after = sum_up(planned(values))
+    assert after.differences == before.differences
+    assert after.means == before.means
+    # Another seed makes other runs: what was committed is not of them.
+    values["seeds"] = [0, 1]
+    fewer = sum_up(planned(values))
+    assert {d.method for d in fewer.differences} == {SEEDS}
+    assert len(fewer.differences[0].by_seed) == 2
+
+
+def test_a_summary_is_written_whole_and_read_by_anyone(made, tmp_path):
+    plan, _, _ = made()
+    write_summary(tmp_path / "out.json", sum_up(plan))
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert told["primary"] == "test/tar@far=1e-2"
+    assert {entry["arm"] for entry in told["differences"]} == {"better", "level"}
+    assert told["finals"]["base"] == [3, 3]
+
+
+def test_one_seed_without_replicates_has_no_interval_and_no_difference(made, values, planned):
+    made(replicates=False)
+    values["seeds"] = [1]
+    summary = sum_up(planned(values))
+    assert all(m.low is None and m.spread is None and m.method == "" for m in summary.means)
+    assert summary.differences == ()
+    assert study_tables(planned(values).study, summary)
+
+
+def test_tables_and_figures_show_every_arm(made):
+    plan, scores, _ = made()
+    summary = sum_up(plan)
+    endpoints, differences, similarities = study_tables(plan.study, summary)
+    assert [row[0].text for row in endpoints.groups[0][2]] == ["Base", "Better", "Level"]
+    assert [row[0].text for row in differences.groups[0][2]] == ["Better − Base", "Level − Base"]
+    assert endpoints.groups[0][2][0][2].text == f"{100 * scores['tar@far=1e-2'][0].mean():.2f}"
+    assert endpoints.columns[2] == "test: TAR at FAR 10⁻²"
+    assert similarities.groups[0][2][0][similarities.columns.index("Share of batch")].text == "0.25"
+    figures = study_figures(plan.study, summary, plan.curves())
+    assert list(figures) == ["endpoint", "tar-base"]
+    for drawing in figures.values():
+        assert drawing.svg.startswith("<svg")
+        assert all(f">{name}<" in drawing.svg for name in ("Base", "Better", "Level"))
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 4, 8, 30, 2.5])
+def test_students_t_agrees_with_scipy(freedom):
+    for p in (0.001, 0.025, 0.5, 0.8, 0.995):
+        assert t_quantile(p, freedom) == pytest.approx(scipy.stats.t.ppf(p, freedom), rel=1e-9, abs=1e-12)
+    for t in (-3.0, 0.0, 0.5, 12.0, math.inf):
+        assert t_p_value(t, freedom) == pytest.approx(2 * scipy.stats.t.sf(abs(t), freedom), rel=1e-9)
+
+
+def test_the_smallest_effect_is_that_of_the_formula():
+    t = scipy.stats.t(8)
+    wanted = (t.ppf(1 - 0.05 / 6 / 2) + t.ppf(0.8)) * 0.0034 * math.sqrt(2 / 5)
+    assert detectable(0.0034, 5, 6) == pytest.approx(wanted)
+
+
+def test_the_smallest_effect_is_found_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    effect = detectable(1.0, 5, 1)
+    a, b = rng.normal(0, 1, (20000, 5)), rng.normal(effect, 1, (20000, 5))
+    share = (scipy.stats.ttest_ind(a, b, axis=1).pvalue < 0.05).mean()
+    assert share == pytest.approx(0.8, abs=0.03)
+
+
+def test_the_spread_is_pooled_by_degrees_of_freedom():
+    assert seed_spread([[1.0, 3.0], [5.0, 5.0, 5.0], [7.0]]) == pytest.approx(math.sqrt(2 / 3))
+    assert seed_spread([[1.0], []]) is None
+
+
+def test_hours_follow_the_results_that_are_there(values, planned, finish):
+    values["arms"] = {"a": {}}
+    plan = planned(values)
+    assert hours(plan) == (None, 3, 0)
+    first = plan.finals("a")[0]
+    # 64 images x 3 epochs took 30 + 6 seconds: two such runs are left, two at once.
+    told = {"images": 64, "epochs": 3, "seconds": 30.0, "evaluation_seconds": 6.0, "machine": {"device": "cpu"}}
+    plan.results.append({"digest": first.digest, "diverged": "", "scores": {}, **told})
+    assert hours(plan, jobs=2) == (pytest.approx(36 / 3600), 2, 0)
