@@ -187,6 +187,7 @@ class Plan:
         config = dataclasses.replace(config, seed=seed, evaluation=judged)
         data, images = _data(json.dumps(located(config.data), sort_keys=True))
         plain = {name: value for name, value in to_dict(config).items() if name not in _CHANGES_NO_FIGURE}
+        plain["streaming"] = config.streaming.products  # the rest of it changes rounding alone
         plain |= {"data": data, "init": {name: _content(path) for name, path in plain["init"].items()}}
         trained = _digest(plain)
         how = {"flip": self.study.flip, "benchmarks": list(benchmarks)}
