@@ -92,6 +92,7 @@ def test_print_config_is_yaml_that_trains(recipe, tmp_path, capsys):
 )
 def test_wrong_use_is_one_clear_line(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.ckpt").write_bytes(b"of somebody")
     assert main(words) == 2
     error = capsys.readouterr().err
     assert message in error

@@ -45,6 +45,8 @@ from unpg.export.foreign import read_state_dict
 from unpg.export.importers import import_weights
 from unpg.export.model_file import load_model, save_model
 from unpg.report.run import load_run, settings
+from unpg.study.recipe import read_study
+from unpg.study.results import Results as StudyResults
 from unpg.train.checkpoint import Identities, RunState, latest_checkpoint, load_checkpoint, save_checkpoint
 from unpg.train.config import TrainConfig
 from unpg.train.faults import write_faults
@@ -431,6 +433,35 @@ def recipe(folder: Path) -> None:
 
 
 RECIPE = "arcface-unpg-split-a-cpu.yaml"
+
+
+def study_file(folder: Path) -> None:
+    arms = {"arcface": {"trials": [{"loss": {"s": 24}}]}, "unpg": {"of": "arcface", "set": {"unpg": {"weight": 0.5}}}}
+    told = {
+        "name": "a",
+        "base": {"data": {"kind": "synthetic", "identities": 3, "views": 2}, "loss": {"kind": "arcface"}},
+        "seeds": [0, 1],
+        "arms": arms,
+    }
+    told |= {"benchmarks": ["lfw"], "primary": "lfw/accuracy", "tuning": {"figure": "eer"}}
+    (folder / "a.yaml").write_text(yaml.safe_dump(told))
+
+
+def study_results(folder: Path) -> None:
+    results = StudyResults(folder / "a.jsonl")
+    told = {"figures": ["eer", "accuracy"], "replicates": 3, "seed": 0, "unit": "identity", "digest": "d"}
+    for digest in ("one", "two"):
+        scores = {"lfw": {"eer": 0.25, "accuracy": None}}
+        line = {"arm": "x", "seed": 0, "diverged": "", "scores": scores, "intervals": {"lfw": told}}
+        results.append({"study": "a", "trial": None, "digest": digest, **line})
+    (folder / "a").mkdir()
+    for digest in ("one", "two"):
+        np.savez_compressed(folder / "a" / f"{digest}.npz", lfw=np.zeros((3, 2), np.float32))
+
+
+def read_study_results(place: Path) -> None:
+    results = StudyResults(place / "a.jsonl")
+    each(*(partial(results.replicates, digest, name) for digest in results.lines for name in ("lfw", "cfp")))
 
 
 def known_list(folder: Path) -> None:
@@ -964,6 +995,8 @@ READERS = (
         YAML,
         count=3000,
     ),
+    Reader("study", study_file, lambda place: read_study(place / "a.yaml"), ["a.yaml"], ["read_study"], YAML),
+    Reader("study results", study_results, read_study_results, ["a.jsonl", "a/one.npz"], ["Results", "read_arrays"]),
     Reader(
         "lfw",
         lfw_list,

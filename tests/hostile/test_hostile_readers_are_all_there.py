@@ -25,6 +25,8 @@ NOT_READERS = {
     "RecordWriter": "writes",
     "write_findings": "writes",
     "write_yaml": "writes",
+    "write_summary": "writes",
+    "fork": "opens by load_checkpoint and read_json_object",
     "save_checkpoint": "writes",
     "Saver": "writes",
     "prune_checkpoints": "removes",

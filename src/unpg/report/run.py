@@ -1,16 +1,14 @@
 """What a report is made from: the files of a training run, or of a model judged without one."""
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
-from zipfile import ZipFile
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from unpg.array_file import read_arrays
 from unpg.config import parse_yaml
 from unpg.errors import ConfigError, DataError, shown
 from unpg.evaluate.diagnosis import load_diagnosis
@@ -20,7 +18,6 @@ from unpg.report.checked import check_results
 
 __all__ = ["SIMILARITY_SETS", "RunData", "load_run"]
 
-_MOST_BYTES = 1 << 30
 """That a file of scores may unpack to; the figures of a hundred million pairs take a hundredth."""
 
 SIMILARITY_SETS = (
@@ -191,24 +188,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
 
 
 def _arrays(path: Path, protocol: str) -> dict[str, NDArray[Any]]:
-    try:
-        with ZipFile(path) as archive:
-            declared = sum(member.file_size for member in archive.infolist())
-            if declared > _MOST_BYTES:
-                raise DataError(
-                    f"{path} would unpack to {declared:,} bytes, more than {_MOST_BYTES:,}. It is no such file."
-                )
-            # numpy makes room for what an array's head says before it looks for the numbers.
-            for member in archive.infolist():
-                with archive.open(member) as file:
-                    _check_array(file, member.file_size)
-        with np.load(path, allow_pickle=False) as stored:
-            found = {name: stored[name] for name in stored.files}
-    except DataError:
-        raise
-    # A broken archive raises as its compression, its checksums, or the text of an array's head.
-    except Exception as error:
-        raise DataError(f"{path} is not a file of scores: {shown(error)}. Run `unpg evaluate` again.") from None
+    found = read_arrays(path, "a file of scores", "Run `unpg evaluate` again.")
     lacking = [name for name in _NEEDED.get(protocol, ()) if name not in found]
     if lacking:
         raise DataError(
@@ -216,15 +196,6 @@ def _arrays(path: Path, protocol: str) -> dict[str, NDArray[Any]]:
             "Run `unpg evaluate` again."
         )
     return found
-
-
-def _check_array(file: IO[bytes], size: int) -> None:
-    """Raise unless the head of an array declares no more than the ``size`` bytes of its file."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, kind = read(file)
-    if math.prod(shape) * kind.itemsize > size or min(shape, default=0) < 0:
-        raise ValueError(f"an array of shape {shape} in {size} bytes")
 
 
 def _similarities(path: Path) -> dict[str, Any]:

@@ -16,12 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from unpg.errors import DataError
+from unpg.array_file import read_arrays
+from unpg.errors import DataError, shown
 from unpg.evaluate import Replicates
 from unpg.json_file import parse_json
 from unpg.train.log import finite
 
 __all__ = ["Results", "results_path"]
+
+_AGAIN = "Delete the line, and the run is made again."
+_BOTH = "Delete it, and its line, and the run is made again."
+_WORDS = {str: "a text", int: "a whole number", dict: "an object"}
 
 
 def results_path(study_file: Path, name: str) -> Path:
@@ -42,12 +47,11 @@ class Results:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: dict[str, dict[str, Any]] = {}
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        text = path.read_bytes() if path.exists() else b""
         for number, line in enumerate(text.splitlines(), start=1):
             where = f"{path}, line {number}"
-            found = parse_json(line, where, "Delete the line, and the run is made again.")
-            if not isinstance(found, dict) or not isinstance(found.get("digest"), str):
-                raise DataError(f'{where} must be a JSON object with a text "digest". Delete it.')
+            found = parse_json(line, where, _AGAIN)
+            _check(found, where)
             self.lines[found["digest"]] = found
 
     def get(self, digest: str) -> dict[str, Any] | None:
@@ -79,18 +83,45 @@ class Results:
         path = self.replicates_path(digest)
         if told is None or not path.exists():
             return None
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                values = arrays[benchmark].astype(np.float64)
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise DataError(f"{path} cannot be read: {error}. Delete it, and its line in {self.path}.") from error
+        values = read_arrays(path, "a file of replicates", _BOTH).get(benchmark)
         figures = tuple(told["figures"])
-        if values.shape != (told["replicates"], len(figures)):
-            raise DataError(f"{path} holds {values.shape}, its line in {self.path} tells of another number of draws.")
-        scores = self.lines[digest]["scores"][benchmark]
+        scores = self.lines[digest]["scores"].get(benchmark, {})
+        if values is None or values.dtype != np.float32 or values.shape != (told["replicates"], len(figures)):
+            what = None if values is None else f"{values.dtype} {values.shape}"
+            raise DataError(
+                f"{path} must hold float32 {(told['replicates'], len(figures))} of {benchmark}, as its line in "
+                f"{self.path} says; it has {what}. {_BOTH}"
+            )
         return Replicates(
-            figures, tuple(scores[f] for f in figures), values, told["seed"], told["unit"], told["digest"]
+            figures,
+            tuple(scores.get(f) for f in figures),
+            values.astype(np.float64),
+            told["seed"],
+            told["unit"],
+            told["digest"],
         )
+
+
+def _check(line: Any, where: str) -> None:
+    """Raise unless a line has what is asked of lines, in the types that are meant."""
+    if not isinstance(line, dict):
+        raise DataError(f"{where} must be a JSON object, got {shown(line)}. {_AGAIN}")
+    for name, kind in {"digest": str, "arm": str, "seed": int, "diverged": str, "scores": dict}.items():
+        if not isinstance(line.get(name), kind):
+            raise DataError(f"{where}: {name} must be {_WORDS[kind]}, got {shown(line.get(name))}. {_AGAIN}")
+    for name, figures in line["scores"].items():
+        numbers = isinstance(figures, dict) and all(isinstance(x, int | float | None) for x in figures.values())
+        if not numbers:
+            raise DataError(f"{where}: scores.{name} must be numbers by name, got {shown(figures)}. {_AGAIN}")
+    for name in ("intervals", "curves", "machine", "changes"):
+        if not isinstance(line.get(name, {}), dict):
+            raise DataError(f"{where}: {name} must be an object, got {shown(line[name])}. {_AGAIN}")
+    for name, told in line.get("intervals", {}).items():
+        wanted = {"figures": list, "replicates": int, "seed": int, "unit": str, "digest": str}
+        if not isinstance(told, dict) or not all(isinstance(told.get(key), kind) for key, kind in wanted.items()):
+            raise DataError(f"{where}: intervals.{name} must have {', '.join(wanted)}; got {shown(told)}. {_AGAIN}")
+        if not all(isinstance(figure, str) for figure in told["figures"]):
+            raise DataError(f"{where}: intervals.{name}.figures must be names, got {shown(told['figures'])}. {_AGAIN}")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a study runs, in which order, and what makes two runs the same."""
 
 import copy
+import json
 import shutil
 
 import numpy as np
@@ -215,12 +216,24 @@ def test_results_of_two_writers_are_both_kept(values, planned, finish):
     assert [line["scores"]["held-out"]["eer"] for line in both.results.lines.values()] == [0.1, 0.2]
 
 
-def test_a_line_that_is_no_result_is_named(values, planned, tmp_path):
-    (tmp_path / "made.jsonl").write_text('{"digest": "a"}\n{"arm": 3}\n', encoding="utf-8")
-    with pytest.raises(DataError, match="line 2 must be"):
-        planned(values)
-    (tmp_path / "made.jsonl").write_text('{"digest": "a"}\n{"dig', encoding="utf-8")
-    with pytest.raises(DataError, match="line 2 is not JSON"):
+SOUND = {"digest": "a", "arm": "x", "seed": 0, "diverged": "", "scores": {"lfw": {"eer": 0.2}}}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{'", "is not JSON"),
+        ('{"dig', "is not JSON"),
+        ("[]", "must be a JSON object"),
+        (json.dumps(SOUND | {"arm": 3}), "arm must be a text, got 3"),
+        (json.dumps(SOUND | {"scores": {"lfw": {"eer": "low"}}}), "scores.lfw must be numbers by name"),
+        (json.dumps(SOUND | {"curves": []}), "curves must be an object"),
+        (json.dumps(SOUND | {"intervals": {"lfw": {"figures": []}}}), "intervals.lfw must have figures, replicates"),
+    ],
+)
+def test_a_line_that_is_no_result_is_named(values, planned, tmp_path, line, message):
+    (tmp_path / "made.jsonl").write_text(f"{json.dumps(SOUND)}\n{line}", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"line 2:? {message}.* Delete the line"):
         planned(values)
 
 
