@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from unpg.data.synthetic import SyntheticFaces
 from unpg.evaluate import load_results
 from unpg.export import load_model
 from unpg.train import Stopped, TrainConfig, train
+from unpg.train.step import Stepper
 
 CONFIG = {
     "data": {"kind": "synthetic", "identities": 12, "views": 4, "size": [32, 32]},
@@ -62,15 +62,20 @@ def steps_told(run):
 
 
 def run_until(world, run, settings, resume, steps):
-    """Train, and let the last process get a SIGTERM once ``steps`` steps are logged; None trains to the end."""
+    """Train, and let the last process get a SIGTERM in its step number ``steps``; None trains to the end.
+
+    Made in a process of its own.
+    """
     if steps is not None and world.rank == world.size - 1:
+        take = Stepper.__call__
 
-        def watch():
-            while steps_told(run) < steps:
-                time.sleep(0.02)
-            os.kill(os.getpid(), signal.SIGTERM)
+        def take_and_signal(self, batch, epoch, step):
+            done = take(self, batch, epoch, step)
+            if step + 1 == steps:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return done
 
-        threading.Thread(target=watch, daemon=True).start()
+        Stepper.__call__ = take_and_signal
     try:
         done = train(settings, run, resume=resume, world=world)
     except Stopped as stopped:

@@ -79,7 +79,7 @@ class Results:
         Raises:
             DataError: The file is damaged, or does not belong to the line.
         """
-        told = self.lines[digest]["intervals"].get(benchmark)
+        told = self.lines[digest].get("intervals", {}).get(benchmark)
         path = self.replicates_path(digest)
         if told is None or not path.exists():
             return None
