@@ -110,7 +110,8 @@ class Camera(Bounded):
         noise: Standard deviation in gray levels (0..255).
         jpeg: Quality of the file that the camera writes, on libjpeg's scale and rounded to a whole number; None writes
             none. It is lossy with half the pixels of color each way (4:2:0), whatever a set is stored as later.
-        shift_x, shift_y: Error of the aligner in pixels of a 112 x 112 picture (scaled with other sizes).
+        shift_x: Error of the aligner along x, in pixels of a 112 x 112 picture (scaled with other sizes).
+        shift_y: The same along y.
         scale: Error of the aligner, a factor.
         turn: Error of the aligner in degrees.
     """
