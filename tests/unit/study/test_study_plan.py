@@ -91,7 +91,13 @@ def digest(planned, values):
     return planned(values).trials("cosface")[0].digest
 
 
-CHANGES = [{"loss": {"m": 0.3}}, {"epochs": 4}, {"unpg": {"weight": 1.0}}, {"precision": "bf16"}]
+CHANGES = [
+    {"loss": {"m": 0.3}},
+    {"streaming": {"products": "bfloat16"}},
+    {"epochs": 4},
+    {"unpg": {"weight": 1.0}},
+    {"precision": "bf16"},
+]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
@@ -101,7 +107,16 @@ def test_another_setting_is_another_run(values, planned, change):
     assert digest(planned, values) != digest(planned, other)
 
 
-@pytest.mark.parametrize("change", [{"device": "auto"}, {"threads": 3}, {"log_every": 5}, {"checkpoint": {"keep": 5}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"device": "auto"},
+        {"threads": 3},
+        {"log_every": 5},
+        {"checkpoint": {"keep": 5}},
+        {"streaming": {"kernel": "plain", "chunk": 7, "keep_mib": 0}},
+    ],
+)
 def test_where_and_how_it_is_computed_is_not_another_run(values, planned, change):
     other = copy.deepcopy(values)
     other["base"] = merged(other["base"], change)
