@@ -34,6 +34,7 @@ def run(arguments: Sequence[str]) -> None:
     running.add_argument(
         "--threads", type=int, help="CPU threads of each run (default: the cores of this machine over --jobs)"
     )
+    running.add_argument("--compile", action="store_true", help="compile the networks: half as fast again on a CPU")
     running.add_argument("--only", nargs="+", default=[], metavar="ARM", help="these arms, and trials they build on")
     running.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="these seeds of the study")
     running.add_argument("--dry-run", action="store_true", help="say what would run and what it costs, and stop")
@@ -80,8 +81,10 @@ def _run(found: argparse.Namespace, study: Study, base: dict[str, object], resul
                 state = "to run" if results.get(one.digest) is None else "is there"
                 console.print(f"{state:16}  {one.name}")
         return
-    threads = found.threads or max(1, (os.cpu_count() or 1) // found.jobs)
-    run_study(plan, Path(found.out), console, jobs=found.jobs, threads=threads, only=found.only)
+    computed = {"threads": found.threads or max(1, (os.cpu_count() or 1) // found.jobs)}
+    if found.compile:  # without it, as the recipes say
+        computed["compile"] = True
+    run_study(plan, Path(found.out), console, jobs=found.jobs, computed=computed, only=found.only)
     console.print(f"All runs are there: {results.path}. Next: unpg study summary {found.study}")
 
 

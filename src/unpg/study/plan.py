@@ -24,7 +24,7 @@ __all__ = ["Plan", "Run"]
 HELD_OUT = "held-out"
 
 _CHANGES_NO_FIGURE = (
-    *("device", "threads", "workers", "log_every", "tensorboard", "timeout"),
+    *("device", "threads", "compile", "workers", "log_every", "tensorboard", "timeout"),
     *("checkpoint", "checkpoint_epochs", "evaluation"),
 )
 """Settings that are left out of a digest: where and how a run is computed, not what."""

@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from rich.console import Console
 
@@ -30,7 +32,13 @@ class StudyIncomplete(UnpgError):
 
 
 def run_study(
-    plan: Plan, out: Path, console: Console, *, jobs: int = 1, threads: int | None = None, only: Collection[str] = ()
+    plan: Plan,
+    out: Path,
+    console: Console,
+    *,
+    jobs: int = 1,
+    computed: Mapping[str, Any] = MappingProxyType({}),
+    only: Collection[str] = (),
 ) -> None:
     """Train, judge, and append a line to the results for each run that has none.
 
@@ -39,7 +47,7 @@ def run_study(
         out: Folder for the runs; those that a killed process left there are gone on with.
         console: Where to tell what begins and ends.
         jobs: Runs at once.
-        threads: CPU threads of each; None leaves it to the recipes.
+        computed: Settings of how each is computed, which its digest does not tell: ``threads``, ``compile``.
         only: As in :meth:`~unpg.study.plan.Plan.wanted`.
 
     Raises:
@@ -60,7 +68,7 @@ def run_study(
                     if prefix is None or prefix.digest not in coming:
                         said = ", ".join(f"{name} {value}" for name, value in run.changes.items())
                         console.print(f"begins    {run.name}: {said or 'the base'}", markup=False)
-                        running[run.digest] = run, _start(run, prefix, plan, out / plan.study.name, threads)
+                        running[run.digest] = run, _start(run, prefix, plan, out / plan.study.name, computed)
                 if not running:
                     break
                 while stop.signal is None and all(process.poll() is None for _, process in running.values()):
@@ -92,10 +100,12 @@ def run_study(
         )
 
 
-def _start(run: Run, prefix: Run | None, plan: Plan, out: Path, threads: int | None) -> "subprocess.Popen[bytes]":
+def _start(
+    run: Run, prefix: Run | None, plan: Plan, out: Path, computed: Mapping[str, Any]
+) -> "subprocess.Popen[bytes]":
     folder = out / run.name
     folder.mkdir(parents=True, exist_ok=True)
-    config = run.config if threads is None else dataclasses.replace(run.config, threads=threads)
+    config = dataclasses.replace(run.config, **computed)
     if plan.study.share_prefix and config.unpg is None:
         every = math.ceil(config.epochs / config.checkpoint_epochs)
         config = dataclasses.replace(config, checkpoint=dataclasses.replace(config.checkpoint, keep=every))

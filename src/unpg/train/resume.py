@@ -39,7 +39,8 @@ __all__ = [
 _SHOWN = 5
 # What may differ on resuming; the first group changes no number, the second is said by `promise`.
 _MAY_CHANGE = ("workers", "log_every", "tensorboard", "checkpoint_epochs", "checkpoint", "timeout")
-_CONDITIONS = ("threads", "device", "precision", "streaming")
+_CONDITIONS = ("threads", "device", "precision", "compile", "streaming")
+_NEW_CONDITIONS = ("head", "compile")  # which older checkpoints do not name
 _WHOLE_HEADS = ("full", "sharded")  # whose weights and momentum have the same names and rows in a checkpoint
 
 
@@ -169,6 +170,7 @@ def conditions(setup: Setup, world_size: int = 1) -> dict[str, str]:
         "torch": f"{torch.__version__} ({(torch.version.git_version or 'unknown')[:8]})",
         "processes": str(world_size),
         "precision": setup.config.precision,
+        "compile": str(setup.config.compile),
         "streaming": str(to_dict(setup.config.streaming)),
         # One process computes the same with a full head and a sharded one.
         **({"head": setup.config.head.kind} if world_size > 1 else {}),
@@ -180,7 +182,7 @@ def promise(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     changed = [
         f"{name} was {before.get(name)}, is now {value}"
         for name, value in now.items()
-        if before.get(name) != value and not (name == "head" and name not in before)
+        if before.get(name) != value and not (name in _NEW_CONDITIONS and name not in before)
     ]
     kept = "Images, their order and augmentation, rates, class weights, momentum and statistics go on as they were"
     if not changed and now["device"] == "cpu":
