@@ -23,6 +23,7 @@ CASES |= {
     "unpg share": ("magface", {}, {"weight": Share(0.3)}),
     "unpg late": ("adaface", {}, {"weight": Scheduled(1, 1, 2.0), "keep": TopK(9)}),
     "unpg sums": ("uniface", {}, {"weight": "balanced", "keep": Quantile(0.1, 0.9)}),
+    "unpg sum": ("arcface", {"s": 16.0}, {"join": "sum", "weight": 0.7}),
     "unpg upper": ("curricularface", {}, {"keep": BoxWhisker(0.7, sides="upper")}),
     "unpg elastic": ("elasticface", {"sort": True}, {}),
     "unpg memory": ("cosface", {"s": 16.0}, {"memory": {"size": 17}}),

@@ -6,7 +6,7 @@ from unpg.aggregate.contrast import Contrast
 from unpg.aggregate.hinge import Mining, PairHinge, TripletHinge
 from unpg.aggregate.multi_similarity import MultiSimilarity
 from unpg.aggregate.per_positive import PerPositive
-from unpg.aggregate.softmax import Softmax
+from unpg.aggregate.softmax import Softmax, SoftmaxSum
 
 __all__ = [
     "AGGREGATES",
@@ -19,6 +19,7 @@ __all__ = [
     "PairHinge",
     "PerPositive",
     "Softmax",
+    "SoftmaxSum",
     "TripletHinge",
     "Unit",
 ]

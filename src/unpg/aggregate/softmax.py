@@ -3,14 +3,23 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
-from unpg.aggregate.base import AGGREGATES, Aggregated, log_union, negative_reshape, positive_reshape, shares_of
+from unpg.aggregate.base import (
+    AGGREGATES,
+    Aggregated,
+    log_union,
+    log_weights,
+    negative_reshape,
+    positive_reshape,
+    shares_of,
+)
 from unpg.errors import ConfigError
 from unpg.margins import Margin
 from unpg.similarity import Anchors, LogSumExp, Negatives, OwnClassSet, Pairs, Reduction, softplus
 
-__all__ = ["Softmax"]
+__all__ = ["Softmax", "SoftmaxSum"]
 
 
 @AGGREGATES.register("softmax")
@@ -65,3 +74,28 @@ class Softmax:
         if not isinstance(pairs.positives, OwnClassSet):
             raise ConfigError('Softmax(scale="norm") takes class positives: a loss over ClassPairs.')
         return -(anchors.norms * reshape(pairs.positives.values)).squeeze(1)
+
+
+@AGGREGATES.register("softmax-sum")
+@dataclass(frozen=True)
+class SoftmaxSum(Softmax):
+    """A softmax loss for each set of negatives, and their weighted sum: ``sum_k w_k softplus(LSE_nk + LSE_p)``.
+
+    What :class:`Softmax` puts into one denominator, each with a denominator of its own: every set then has the whole
+    gradient of its own loss, however small its sum is beside the other's. Weights are factors of losses here: only
+    numbers and their schedules make sense. There is no common denominator to have shares of.
+
+    Args:
+        scale: As in :class:`Softmax`.
+    """
+
+    def __call__(self, pairs: Pairs, margin: Margin, anchors: Anchors) -> Aggregated:
+        """The loss of each anchor."""
+        sums = [self._negative(part, margin, anchors) for part in pairs.negatives]
+        lse_p = self._positive(pairs, margin, anchors)
+        logs = [
+            torch.as_tensor(w, dtype=lse_p.dtype, device=lse_p.device)
+            for w in log_weights(pairs.negatives, anchors, sums)
+        ]
+        terms = torch.stack([w.exp() * softplus(n + lse_p) for w, n in zip(logs, sums, strict=True)]).sum(dim=0)
+        return Aggregated(terms, terms.new_tensor(len(anchors)), "anchor", {})

@@ -4,7 +4,7 @@ C classes, d dimensions, c cosines, y the own class, s the scale. ``LOSSES`` map
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from torch import nn
@@ -18,6 +18,7 @@ from unpg.aggregate import (
     PairHinge,
     PerPositive,
     Softmax,
+    SoftmaxSum,
     TripletHinge,
 )
 from unpg.errors import ConfigError
@@ -43,7 +44,7 @@ from unpg.margins import (
 from unpg.margins.angular import Gradient, Tail
 from unpg.pairs import BatchPairs, BoxWhisker, ClassPairs, FeaturePairs, Filter, MemoryPairs, Scope, UnifiedPairs
 from unpg.registry import Registry
-from unpg.similarity import Weight, as_weight
+from unpg.similarity import Constant, Scheduled, Weight, as_weight
 
 __all__ = [
     "LOSSES",
@@ -488,6 +489,7 @@ def unpg(
     keep: Filter | None = None,
     memory: MemoryPairs | None = None,
     memory_weight: "Weight | float | Literal['balanced'] | None" = None,
+    join: Literal["union", "sum"] = "union",
 ) -> PairLoss:
     """Any classification loss, with the believable negatives of the mini-batch in its denominator.
 
@@ -505,6 +507,8 @@ def unpg(
         keep: Another filter of :mod:`unpg.pairs.noise` in place of ``BoxWhisker(r)``; r then has no part.
         memory: Negatives from earlier batches too.
         memory_weight: How much those count; None is ``weight``.
+        join: ``union`` (the paper): one denominator; ``sum``: a softmax loss for each set, that of the batch times w
+            added to ``base``, for comparison (:class:`~unpg.aggregate.SoftmaxSum`).
 
     Source: Jung et al. 2022, arXiv 2203.11593.
     """
@@ -519,11 +523,30 @@ def unpg(
             "This loss scales each row by the length of its own feature, so its anchors cannot share one set of "
             'negatives. Use scope="anchor": each anchor then sees the negatives of its own row.'
         )
+    if join not in ("union", "sum"):
+        raise ConfigError(f"join must be one of union, sum; got {join!r}.")
     filtered = BoxWhisker(r) if keep is None else keep
     extra = BatchPairs(scope, filtered, kernel=base.pairs.streaming.kernel)
     rule = as_weight(weight)
     later = rule if memory_weight is None else as_weight(memory_weight)
-    return PairLoss(UnifiedPairs(base.pairs, extra, rule, memory, later), base.margin, base.aggregate)
+    aggregate = base.aggregate if join == "union" else _separate(base.aggregate, (rule, later))
+    return PairLoss(UnifiedPairs(base.pairs, extra, rule, memory, later), base.margin, aggregate)
+
+
+def _separate(aggregate: Aggregate, weights: Sequence[Weight]) -> SoftmaxSum:
+    if not isinstance(aggregate, Softmax):
+        raise ConfigError(
+            f'join="sum" adds a second softmax loss to one; this base is a {type(aggregate).__name__}, which unpg() '
+            f"adds a sum to as it is (docs/theory.md)."
+        )
+    for weight in weights:
+        number = weight.then if isinstance(weight, Scheduled) else weight
+        if not isinstance(number, Constant):
+            raise ConfigError(
+                f'With join="sum" a weight is a factor of a loss: give a number, or a schedule of one, not {number}, '
+                f"which is about sums in one denominator."
+            )
+    return SoftmaxSum(aggregate.scale)
 
 
 def _described(loss: nn.Module) -> str:

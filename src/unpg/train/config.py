@@ -95,6 +95,7 @@ class UnpgConfig:
         keep: Another filter in place of the box and whiskers of r: kind box-whisker (r, sides), quantile (lower,
             upper), top-k (k) or all.
         memory: Negatives from earlier batches too; null has none.
+        join: union (one denominator for all negatives) or sum (a softmax loss for each set, times weight).
     """
 
     r: float = 1.5
@@ -106,6 +107,7 @@ class UnpgConfig:
     ramp_epochs: float = 0.0
     keep: dict[str, Any] | None = None
     memory: MemoryConfig | None = None
+    join: Literal["union", "sum"] = "union"
 
     def __post_init__(self) -> None:
         _require(self.start_epoch >= 0, f"unpg.start_epoch must be >= 0, got {self.start_epoch}.")

@@ -187,7 +187,15 @@ def _loss(config: TrainConfig, num_classes: int, dim: int, steps_per_epoch: int,
             )
         rule = options.rule(steps_per_epoch)
         later = rule if options.memory is None or options.memory.weight is None else options.memory.weight
-        loss = unpg(loss, scope=options.scope, weight=rule, keep=options.filter(), memory=memory, memory_weight=later)
+        loss = unpg(
+            loss,
+            scope=options.scope,
+            weight=rule,
+            keep=options.filter(),
+            memory=memory,
+            memory_weight=later,
+            join=options.join,
+        )
     return loss
 
 

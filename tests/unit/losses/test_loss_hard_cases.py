@@ -47,6 +47,9 @@ def every_loss():
             if name != "sphereface":
                 yield pytest.param(name, unify, id=f"{name}-{unify}")
     yield pytest.param("sphereface", {"scope": "anchor"}, id="sphereface-anchor")
+    yield pytest.param("sphereface", {"scope": "anchor", "join": "sum"}, id="sphereface-anchor-sum")
+    for name in ("arcface", "magface", "curricularface"):
+        yield pytest.param(name, {"join": "sum", "weight": 0.5}, id=f"{name}-sum")
 
 
 @pytest.fixture
@@ -258,6 +261,19 @@ def test_weight_zero_is_the_base_bit_for_bit(name):
         assert torch.equal(dx, muted_dx)
         for key, value in grads.items():
             assert torch.equal(value, muted_grads[key.replace("pairs.", "pairs.of.")]), key
+
+
+def test_weight_zero_of_a_sum_is_the_base_bit_for_bit():
+    x, labels = torch.randn(12, DIM), torch.arange(12) % CLASSES
+    out, dx, grads = backward(build("arcface"), x, labels)
+    late = unpg(build("arcface"), weight=Scheduled(5), join="sum")
+    muted, muted_dx, muted_grads = backward(late, x, labels, step=4)
+    assert torch.equal(out.loss, muted.loss)
+    assert torch.equal(dx, muted_dx)
+    assert torch.equal(grads["pairs.head.weight"], muted_grads["pairs.of.head.weight"])
+    begun, begun_dx, _ = backward(late, x, labels, step=5)
+    assert begun.loss > out.loss
+    assert not torch.equal(dx, begun_dx)
 
 
 # By definition their slope is not that of their value: part of the formula carries no gradient.
@@ -502,6 +518,10 @@ def test_unified_shares_its_weights_with_the_base():
         (lambda: unpg(triplet()), "one over BatchPairs"),
         (lambda: unpg(build("mixface")), "SumLoss"),
         (lambda: unpg(build("sphereface")), 'scope="anchor"'),
+        (lambda: unpg(arcface(CLASSES, DIM), join="both"), "union, sum"),
+        (lambda: unpg(arcface(CLASSES, DIM), join="sum", weight="balanced"), "one denominator"),
+        (lambda: unpg(arcface(CLASSES, DIM), join="sum", weight=Scheduled(3, then=Share(0.3))), "one denominator"),
+        (lambda: unpg(build("uniface"), join="sum"), "BinarySum"),
         (
             lambda: PairLoss(BatchPairs("batch"), NoMargin(), TripletHinge())(torch.randn(4, 2), torch.arange(4)),
             "BatchPairs",

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from naive_unpg import naive_unpg_arcface
+from naive_unpg import arcface_logits, kept_negatives, naive_unpg_arcface
 from slow_losses import classification_loss
 
 from unpg.losses import arcface, cosface, magface, normface, unpg
@@ -153,3 +153,27 @@ def test_the_naive_form_of_the_benchmark_is_the_same_loss(r):
     truth.backward()
     assert relative(naive.detach(), truth.detach()) < 1e-10
     assert relative(x.grad, y.grad) < 1e-9
+
+
+@pytest.mark.parametrize("b", [2, 8, 33])
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_the_sum_of_two_is_two_cross_entropies(b, weight):
+    """The second has the target's logit and the kept pairs of the batch, and no class besides."""
+    features, labels, weights = batch(b)
+    loss = unpg(arcface(CLASSES, DIM, s=S, m=0.3), r=1.0, weight=weight, join="sum")
+    loss.pairs.of.head.weight = torch.nn.Parameter(weights.clone())
+    x = features.clone().requires_grad_()
+    ours = loss(x, labels)
+    ours.loss.backward()
+    y, w = features.clone().requires_grad_(), weights.clone().requires_grad_()
+    logits = arcface_logits(y, labels, w, S, 0.3)
+    own = logits.gather(1, labels[:, None])
+    pairs = torch.cat([own, S * kept_negatives(y, labels, 1.0).expand(b, -1)], dim=1)
+    first = torch.zeros_like(labels)
+    truth = torch.nn.functional.cross_entropy(logits, labels) + weight * torch.nn.functional.cross_entropy(pairs, first)
+    truth.backward()
+    found = (ours.loss.detach(), x.grad, loss.pairs.of.head.weight.grad)
+    for a, c in zip(found, (truth.detach(), y.grad, w.grad), strict=True):
+        assert relative(a, c) < 1e-10
+    assert ours.per_anchor.shape == (b,)
+    assert relative(ours.per_anchor.mean().detach(), truth.detach()) < 1e-10
