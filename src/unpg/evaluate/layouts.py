@@ -42,6 +42,12 @@ cfp/protocol/Split/{FF,FP}/01 .. 10/{same,diff}.txt
 cfp_ff.bin, cfp_fp.bin                 or these alone, for the pairs only""",
         "www.cfpw.io (free for research); " + _BIN.format(bin="cfp_ff, cfp_fp"),
     ),
+    "yaleb": Layout(
+        """\
+yaleb/<id>/<id>_P00A+050E-40.jpg       aligned crops of 112 x 112, a file for each light""",
+        "Extended Yale B: vision.ucsd.edu/content/extended-yale-face-database-b-b (free for research); "
+        "detect five landmarks where the light is good and crop all lights of a person alike",
+    ),
     "agedb-30": Layout(
         """\
 agedb_30.bin                           the 6,000 pairs with their images

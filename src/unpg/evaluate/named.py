@@ -1,5 +1,6 @@
 """A benchmark from what a user names: a registered name, or the path of one's own data."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -19,7 +20,8 @@ FOLDER_PROTOCOLS = ("closed-set", "groups")
 
 OWN_DATA = (
     "a CSV of pairs (path_a,path_b,same[,fold][,identity_a,identity_b][,group]), a .bin file of pairs, a folder of "
-    "identities (all pairs; <folder>:closed-set for rank-k), or a folder of groups of identities (<folder>:groups)"
+    "identities (all pairs; <folder>:closed-set for rank-k), a folder of groups of identities (<folder>:groups), or "
+    "another data root with a name (<folder>:lfw)"
 )
 """What may be given instead of a name, in words."""
 
@@ -32,7 +34,7 @@ def open_benchmark(name: str, root: str | os.PathLike[str] | None = None) -> Ben
             groups if it has a column ``group``; or of a ``.bin`` file of pairs (see
             :class:`unpg.data.bins.BinPairs`); or of a folder with one folder per identity, of which all pairs are
             judged, or with ``:closed-set`` after it searches (:func:`~unpg.evaluate.search_benchmark.closed_set`); or
-            with ``:groups`` after it a folder of groups of identities.
+            with ``:groups`` after it a folder of groups of identities; or of another data root with ``:<name>``.
         root: The data root for named benchmarks; see :func:`~unpg.evaluate.benchmark.data_root`.
 
     Raises:
@@ -42,6 +44,8 @@ def open_benchmark(name: str, root: str | os.PathLike[str] | None = None) -> Ben
     if name in BENCHMARKS:
         return BENCHMARKS[name](data_root(root))
     folder, _, protocol = name.rpartition(":")
+    if folder and protocol in BENCHMARKS and Path(folder).is_dir():
+        return dataclasses.replace(BENCHMARKS[protocol](Path(folder)), name=name)  # type: ignore[type-var]  # all are
     if folder and protocol in FOLDER_PROTOCOLS and Path(folder).is_dir():
         if protocol == "groups":
             return grouped_folder(name, Path(folder))

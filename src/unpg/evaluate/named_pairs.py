@@ -89,6 +89,13 @@ def _cfp_all(root: Path) -> Benchmark:
     return AllPairsBenchmark("cfp-allpairs", FolderSet(root / "cfp/images"))
 
 
+@BENCHMARKS.register("yaleb")
+def _yaleb(root: Path) -> Benchmark:
+    """All pairs of Extended Yale B: 38 people, one pose, up to 64 lights each (Georghiades et al. 2001)."""
+    require(root, "yaleb", "yaleb", "yaleb")
+    return AllPairsBenchmark("yaleb", FolderSet(root / "yaleb"))
+
+
 @BENCHMARKS.register("agedb-30")
 def _agedb(root: Path) -> Benchmark:
     """AgeDB-30: 6,000 pairs, 30 years apart, in ten folds (Moschoglou et al. 2017)."""

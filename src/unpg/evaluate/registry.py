@@ -1,5 +1,6 @@
 """The names of benchmarks. A new one is one function ``(data root) -> Benchmark`` under
-``@BENCHMARKS.register("name")``, whose docstring is its line in ``unpg evaluate --list``.
+``@BENCHMARKS.register("name")``, whose docstring is its line in ``unpg evaluate --list``. What it returns is a
+dataclass, which ``<folder>:<name>`` gives that longer name.
 """
 
 from collections.abc import Callable

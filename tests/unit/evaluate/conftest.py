@@ -66,6 +66,7 @@ def every_set(tmp_path_factory):
     _lfw(make, names)
     _cfp(make)
     _verification(make, names)
+    _yaleb(make)
     _kface(make)
     for name, galleries in (("ijbb", ("S1", "S2")), ("ijbc", ("G1", "G2"))):
         _templates(make, name, galleries)
@@ -123,6 +124,12 @@ def _cfp(make):
             diff = [f"{a * EACH + i},{b * EACH + j}" for a, b, i, j in make.impostors(6)]
             make.write(f"cfp/protocol/Split/{kind}/{fold:02d}/same.txt", same)
             make.write(f"cfp/protocol/Split/{kind}/{fold:02d}/diff.txt", diff)
+
+
+def _yaleb(make):
+    for p in range(PEOPLE):
+        for i in range(EACH):
+            make.save(f"yaleb/yaleB{p + 1:02d}/yaleB{p + 1:02d}_P00A+{5 * i:03d}E+00.jpg", p)
 
 
 def _verification(make, names):

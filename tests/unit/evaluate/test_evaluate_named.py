@@ -54,6 +54,15 @@ def test_the_part_that_lacks_is_named(every_set, tmp_path, name, gone, words):
         open_benchmark(name, tmp_path)
 
 
+@pytest.mark.parametrize("name", list(BENCHMARKS))
+def test_another_data_root_stands_before_a_name(every_set, tmp_path, name):
+    here = open_benchmark(f"{every_set}:{name}", tmp_path)
+    assert here.name == f"{every_set}:{name}"
+    assert here.images.digest() == open_benchmark(name, every_set).images.digest()
+    with pytest.raises(DataError, match=f"benchmark '{name}' needs"):
+        open_benchmark(f"{tmp_path}:{name}", every_set)
+
+
 def test_lists_of_1n_may_lack_where_they_are_not_needed(every_set, tmp_path):
     shutil.copytree(every_set / "ijbc", tmp_path / "ijbc")
     for file in (tmp_path / "ijbc/meta").glob("*_1N_*"):
