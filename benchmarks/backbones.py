@@ -1,8 +1,10 @@
 """How many images a second each backbone takes: forward and backward, without data, loss and optimizer.
 
-    python benchmarks/backbones.py [--only NAME ...] [--batch N] [--precision float32|bfloat16] [--out backbones.json]
+    python benchmarks/backbones.py [--only NAME ...] [--batch N] [--precision float32|bfloat16] [--compile]
+        [--out backbones.json]
 
 Random images and gradients, channels last; medians over steps after a warm-up. `bfloat16` is autocast, as in training.
+`--compile` measures each under torch.compile too, and prints the ratio.
 """
 
 import argparse
@@ -28,11 +30,12 @@ BACKBONES = {
 }
 
 
-def measure(name: str, batch: int, precision: str, steps: int, device: torch.device) -> dict:
+def measure(name: str, batch: int, precision: str, steps: int, device: torch.device, compiled: bool = False) -> dict:
     """Images a second, and on a GPU the largest memory."""
     kind, settings, size = BACKBONES[name]
     torch.manual_seed(0)
     model = create_backbone(kind, input_size=size, **settings).to(device, memory_format=torch.channels_last).train()
+    network = torch.compile(model) if compiled else model
     images = torch.randn(batch, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -40,7 +43,7 @@ def measure(name: str, batch: int, precision: str, steps: int, device: torch.dev
     for step in range(steps + 3):
         begin = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            features = model(images)
+            features = network(images)
         features.float().backward(torch.full_like(features, 1e-3, dtype=torch.float32))
         model.zero_grad(set_to_none=True)
         if device.type == "cuda":
@@ -59,6 +62,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=None, help="images of a step: 128 on a GPU, 32 on a CPU")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default=None, help="bfloat16 on a GPU")
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -78,6 +82,11 @@ def main() -> None:
         found = results["backbones"][name] = measure(name, batch, precision, options.steps, device)
         memory = f"{found['peak_mib']:8,} MiB" if "peak_mib" in found else ""
         print(f"  {name:24s} {found['images_per_second']:10,.0f} images/s {memory}", flush=True)
+        if options.compile:
+            compiled = measure(name, batch, precision, options.steps, device, compiled=True)["images_per_second"]
+            found |= {"compiled_images_per_second": compiled}
+            ratio = compiled / found["images_per_second"]
+            print(f"  {'  compiled':24s} {compiled:10,.0f} images/s, {ratio:.2f} times as many", flush=True)
     options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 

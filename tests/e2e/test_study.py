@@ -122,6 +122,19 @@ def test_a_study_runs_reports_what_failed_and_makes_nothing_twice(tmp_path, patt
     assert (tmp_path / "results" / "made.summary.json").exists()
     assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["made-endpoint.svg", "made-tar-cosface.svg"]
 
+    # Another study beside it takes the base from there: its result, and its first epoch.
+    chosen = {"loss": {"s": best["changes"].get("loss.s", 16)}}
+    arms = {"plain": {"set": chosen}, "half": {"of": "plain", "set": {"unpg": {"start_epoch": 1, "weight": 0.5}}}}
+    second = write(tmp_path, patterns, strangers, arms, name="other", share_prefix=True).rename(tmp_path / "other.yaml")
+    third = start(second)
+    told, _ = third.communicate()
+    assert third.returncode == 0, told
+    assert "Budget: 1 runs to make" in told
+    assert "begins    half/seed-0" in told
+    assert "plain/seed" not in told
+    (line,) = (tmp_path / "results" / "other.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["shared_steps"] == 4
+
 
 def test_running_needs_neither_jsonargparse_nor_the_extra_report(tmp_path, patterns, strangers):
     path = write(tmp_path, patterns, strangers, {"cosface": {}})

@@ -4,6 +4,8 @@
 replicates of each final run in ``results/<study>/<digest>.npz``: the figures of every draw of the bootstrap, 4 bytes
 each. Draws are a function of their seed, so the replicates of two runs can be subtracted, and the scores behind them
 (20 MB for all pairs of LFW) need not be kept.
+
+What a study asks for may be there already, in another study's file beside its own: the same digest is the same run.
 """
 
 import fcntl
@@ -35,10 +37,13 @@ def results_path(study_file: Path, name: str) -> Path:
 
 
 class Results:
-    """The lines of a study's file, by the digest of the run.
+    """The lines of a study's file, by the digest of the run, and those of the other ``.jsonl`` files beside it.
 
     Args:
         path: ``.jsonl``; need not exist.
+
+    Attributes:
+        lines: Of this file alone.
 
     Raises:
         DataError: A line is no result.
@@ -46,17 +51,22 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines: dict[str, dict[str, Any]] = {}
-        text = path.read_bytes() if path.exists() else b""
-        for number, line in enumerate(text.splitlines(), start=1):
-            where = f"{path}, line {number}"
-            found = parse_json(line, where, _AGAIN)
-            _check(found, where)
-            self.lines[found["digest"]] = found
+        self.lines = _lines(path)
+        self._others: dict[str, tuple[Path, dict[str, Any]]] = {}
+        for other in sorted(path.parent.glob("*.jsonl")):
+            if other != path:
+                self._others = {digest: (other, line) for digest, line in _lines(other).items()} | self._others
 
     def get(self, digest: str) -> dict[str, Any] | None:
         """The line of a run; None if it is not finished."""
-        return self.lines.get(digest)
+        return self.lines.get(digest) or self._others.get(digest, (None, None))[1]
+
+    def __getitem__(self, digest: str) -> dict[str, Any]:
+        """The line of a finished run."""
+        line = self.get(digest)
+        if line is None:
+            raise KeyError(digest)
+        return line
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Add a line, whole or not at all, whoever else adds lines to the file."""
@@ -71,7 +81,8 @@ class Results:
 
     def replicates_path(self, digest: str) -> Path:
         """Where the replicates of a final run lie."""
-        return self.path.with_suffix("") / f"{digest}.npz"
+        path = self._others[digest][0] if digest in self._others and digest not in self.lines else self.path
+        return path.with_suffix("") / f"{digest}.npz"
 
     def replicates(self, digest: str, benchmark: str) -> Replicates | None:
         """The replicates of a final run on a benchmark; None if the file is absent or has none of it.
@@ -79,18 +90,18 @@ class Results:
         Raises:
             DataError: The file is damaged, or does not belong to the line.
         """
-        told = self.lines[digest].get("intervals", {}).get(benchmark)
+        told = self[digest].get("intervals", {}).get(benchmark)
         path = self.replicates_path(digest)
         if told is None or not path.exists():
             return None
         values = read_arrays(path, "a file of replicates", _BOTH).get(benchmark)
         figures = tuple(told["figures"])
-        scores = self.lines[digest]["scores"].get(benchmark, {})
+        scores = self[digest]["scores"].get(benchmark, {})
         if values is None or values.dtype != np.float32 or values.shape != (told["replicates"], len(figures)):
             what = None if values is None else f"{values.dtype} {values.shape}"
             raise DataError(
                 f"{path} must hold float32 {(told['replicates'], len(figures))} of {benchmark}, as its line in "
-                f"{self.path} says; it has {what}. {_BOTH}"
+                f"{path.parent}.jsonl says; it has {what}. {_BOTH}"
             )
         return Replicates(
             figures,
@@ -100,6 +111,17 @@ class Results:
             told["unit"],
             told["digest"],
         )
+
+
+def _lines(path: Path) -> dict[str, dict[str, Any]]:
+    found = {}
+    text = path.read_bytes() if path.exists() else b""
+    for number, text_line in enumerate(text.splitlines(), start=1):
+        where = f"{path}, line {number}"
+        line = parse_json(text_line, where, _AGAIN)
+        _check(line, where)
+        found[line["digest"]] = line
+    return found
 
 
 def _check(line: Any, where: str) -> None:

@@ -110,7 +110,7 @@ def _start(
         every = math.ceil(config.epochs / config.checkpoint_epochs)
         config = dataclasses.replace(config, checkpoint=dataclasses.replace(config.checkpoint, keep=every))
     benchmarks = plan.study.benchmarks if run.trial is None else ()
-    begun = None if prefix is None or not (out / prefix.name / "summary.json").exists() else str(out / prefix.name)
+    begun = None if prefix is None else _finished(prefix, out)
     Job(config, run.digest, benchmarks, plan.study.intervals, begun).write(folder)
     with _log(folder).open("ab") as log:
         # A session of its own: Ctrl-C reaches this process alone, which tells the others.
@@ -121,6 +121,12 @@ def _start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def _finished(run: Run, out: Path) -> str | None:
+    """The folder of a run that is done, of this study or another one beside it; None if there is none any more."""
+    places = [out / run.name, *sorted(out.parent.glob(f"*/*/*-{run.trained[:8]}"))]
+    return next((str(place) for place in places if (place / "summary.json").exists()), None)
 
 
 def _record(run: Run, plan: Plan, out: Path) -> str:

@@ -215,7 +215,7 @@ def _mean(plan: Plan, arm: str, endpoint: str, done: Sequence[tuple[int, str]], 
     benchmark, _, figure = endpoint.rpartition("/")
     if not done:
         return None
-    lines = [plan.results.lines[digest] for _, digest in done]
+    lines = [plan.results[digest] for _, digest in done]
     values = tuple(line["scores"].get(benchmark, {}).get(figure) for line in lines)
     if any(value is None for value in values):
         raise ConfigError(
@@ -317,7 +317,7 @@ def _choices(plan: Plan) -> list[Choice]:
         if trial is None or plan.study.tuning is None:
             continue
         runs = [run for run in plan.trials(arm) if run is not None]
-        scores = [plan.results.lines[run.digest]["scores"] for run in runs]
+        scores = [plan.results[run.digest]["scores"] for run in runs]
         changes = {name: value for name, value in runs[trial].changes.items() if not name.startswith("hold_out")}
         values = tuple(score.get(HELD_OUT, {}).get(plan.study.tuning.figure) for score in scores)
         found.append(Choice(arm, trial, changes, values))
@@ -325,7 +325,7 @@ def _choices(plan: Plan) -> list[Choice]:
 
 
 def _similarities(plan: Plan, digests: Sequence[str]) -> dict[str, dict[str, float]]:
-    lines = [plan.results.lines[digest]["similarities"] for digest in digests]
+    lines = [plan.results[digest]["similarities"] for digest in digests]
     return {
         benchmark: {name: statistics.fmean(line[benchmark][name] for line in lines) for name in lines[0][benchmark]}
         for benchmark in lines[0]
@@ -333,5 +333,5 @@ def _similarities(plan: Plan, digests: Sequence[str]) -> dict[str, dict[str, flo
 
 
 def _statistics(plan: Plan, digests: Sequence[str]) -> dict[str, float]:
-    last = [{k: v[-1] for k, v in plan.results.lines[d]["by_epoch"].items() if v[-1] is not None} for d in digests]
+    last = [{k: v[-1] for k, v in plan.results[d]["by_epoch"].items() if v[-1] is not None} for d in digests]
     return {name: statistics.fmean(one[name] for one in last if name in one) for name in last[0]}

@@ -112,6 +112,7 @@ def test_another_setting_is_another_run(values, planned, change):
     [
         {"device": "auto"},
         {"threads": 3},
+        {"compile": True},
         {"log_every": 5},
         {"checkpoint": {"keep": 5}},
         {"streaming": {"kernel": "plain", "chunk": 7, "keep_mib": 0}},
@@ -229,6 +230,30 @@ def test_results_of_two_writers_are_both_kept(values, planned, finish):
     finish(two, two.trials("cosface")[1], {"eer": np.float64(0.2)})
     both = planned(values)
     assert [line["scores"]["held-out"]["eer"] for line in both.results.lines.values()] == [0.1, 0.2]
+
+
+def test_a_run_of_another_study_beside_it_is_not_made_again(values, planned, finish, tmp_path):
+    other = planned(values, "other.jsonl")
+    scores = {"tar@far=1e-2": 0.5, "eer": 0.1}
+    draws = {figure: np.full(40, value) for figure, value in scores.items()}
+    first, second = other.trials("cosface")
+    finish(other, first, {"eer": 0.1})
+    finish(other, second, {"eer": 0.2})
+    final = other.finals("cosface")[0]
+    finish(other, final, scores, draws)
+    plan = planned(values)
+    assert not plan.results.lines
+    assert plan.chosen("cosface") == 0
+    assert plan.results.get(final.digest)["scores"] == {"test": scores}
+    assert plan.results.replicates_path(final.digest) == tmp_path / "other" / f"{final.digest}.npz"
+    assert plan.results.replicates(final.digest, "test").values.shape == (40, 2)
+    # What is made now goes to the study's own file.
+    finish(plan, plan.finals("cosface")[1], scores, draws)
+    assert len(plan.results.lines) == 1
+    assert (tmp_path / "made" / f"{plan.finals('cosface')[1].digest}.npz").exists()
+    (tmp_path / "other.jsonl").write_text("{'", encoding="utf-8")
+    with pytest.raises(DataError, match=r"other\.jsonl, line 1"):
+        planned(values)
 
 
 SOUND = {"digest": "a", "arm": "x", "seed": 0, "diverged": "", "scores": {"lfw": {"eer": 0.2}}}
