@@ -120,7 +120,8 @@ def test_a_study_runs_reports_what_failed_and_makes_nothing_twice(tmp_path, patt
     assert summed.returncode == 0, summed.stderr
     assert "CosFace + UNPG − CosFace" in (tmp_path / "made.md").read_text(encoding="utf-8")
     assert (tmp_path / "results" / "made.summary.json").exists()
-    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["made-endpoint.svg", "made-tar-cosface.svg"]
+    drawn = ["made-endpoint.svg", "made-tar-cosface.svg", "made-training-cosface.svg"]
+    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == drawn
 
     # Another study beside it takes the base from there: its result, and its first epoch.
     chosen = {"loss": {"s": best["changes"].get("loss.s", 16)}}

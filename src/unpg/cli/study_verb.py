@@ -132,7 +132,7 @@ def _sum_up(found: argparse.Namespace, plan: Plan, console: Console) -> None:
         Path(found.markdown).write_text(to_markdown(tables, f"Study {plan.study.name}"), encoding="utf-8")
         console.print(f"Wrote {found.markdown}")
     if found.figures:
-        for name, drawing in study_figures(plan.study, summary, plan.curves()).items():
+        for name, drawing in study_figures(plan.study, summary, plan.curves(), plan.by_epoch()).items():
             picture = Path(found.figures) / f"{plan.study.name}-{name}.svg"
             picture.parent.mkdir(parents=True, exist_ok=True)
             picture.write_text(drawing.svg, encoding="utf-8")

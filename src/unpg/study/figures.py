@@ -1,6 +1,6 @@
-"""The figures of a study: every seed of the primary endpoint with differences beside it, and TAR over FAR."""
+"""The figures of a study: every seed of the primary endpoint with differences beside it, TAR over FAR, and training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,15 +19,22 @@ _FARS = 1e-6, 1e-2
 _MEAN, _DIFFERENCE = COLORS[0], COLORS[1]
 
 
+Epochs = Mapping[str, Sequence[Mapping[str, Sequence[float | None]]]]
+
+
 def study_figures(
-    study: Study, summary: Summary, curves: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]
+    study: Study,
+    summary: Summary,
+    curves: Mapping[str, Sequence[Mapping[str, Sequence[float]]]],
+    by_epoch: Epochs,
 ) -> dict[str, Drawing]:
-    """Drawings by name: ``endpoint``, and ``tar-<arm>`` for each arm that others are compared with.
+    """Drawings by name: ``endpoint``, and ``tar-<arm>`` and ``training-<arm>`` for each arm that is no other's change.
 
     Args:
         study: The study.
         summary: What it found.
         curves: By arm, of each seed ``far`` and ``tar``, as the results keep them.
+        by_epoch: By arm, of each seed what the loss said of itself.
     """
     found = {"endpoint": _endpoint(study, summary)}
     for root in (name for name, arm in study.arms.items() if arm.of is None):
@@ -35,6 +42,9 @@ def study_figures(
         drawing = _tar_over_far(study, root, family, curves)
         if drawing is not None:
             found[f"tar-{root}"] = drawing
+        family = [arm for arm in study.arms if root in study.line(arm) and by_epoch.get(arm)]
+        if any("share/batch" in one for arm in family for one in by_epoch[arm]):
+            found[f"training-{root}"] = _training(study, family, by_epoch)
     return found
 
 
@@ -128,6 +138,51 @@ def _tar_over_far(
             axis.set_minor_formatter(NullFormatter())
         legend_above(above, entries, labels)
         return Drawing(as_svg(figure, said), said)
+
+
+def _training(study: Study, family: Sequence[str], by_epoch: Epochs) -> Drawing:
+    """Which set pushes when, how hard, and what becomes of the features: three panels over the epochs."""
+    said = (
+        "Over the epochs, means over seeds. Above: the part that the batch's negatives have of all negatives in the "
+        "denominator, and so of their gradient. Middle: the norm of the whole gradient. Below: the mean cosine of any "
+        "two features of a batch."
+    )
+    labels = [study.label(arm) for arm in family]
+    panels = {"batch negatives\n(% of negatives)": _pushed, "gradient\nnorm": _named("grad_norm")}
+    panels |= {"mean cosine\nof two features": _named("cosine/pairwise")}
+    with small_axes(labels, height=5.2) as (figure, first):
+        first.remove()
+        rows = figure.subplots(len(panels), 1, sharex=True)
+        entries: list[Any] = []
+        for axes, (heading, value) in zip(rows, panels.items(), strict=True):
+            for number, arm in enumerate(family):
+                epochs, values = _over_seeds([value(one) for one in by_epoch[arm]])
+                lines = axes.plot(epochs, values, **line_style(number))
+                entries += lines if axes is rows[0] else []
+            axes.set_ylabel(heading)
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+        rows[-1].set_xlabel("epoch")
+        rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        legend_above(rows[0], entries, labels)
+        return Drawing(as_svg(figure, said), said)
+
+
+def _pushed(run: Mapping[str, Sequence[float | None]]) -> list[float]:
+    classes = _named("share/classes")(run)
+    batch = _named("share/batch")(run)
+    # Without UNPG, and before it starts, there is no batch set.
+    batch = [0.0 if np.isnan(b) else b for b in batch] if batch else [0.0] * len(classes)
+    return [100 * b / (b + c) if b + c > 0 else np.nan for b, c in zip(batch, classes, strict=True)]
+
+
+def _named(name: str) -> Callable[[Mapping[str, Sequence[float | None]]], list[float]]:
+    return lambda run: [np.nan if value is None else float(value) for value in run.get(name, ())]
+
+
+def _over_seeds(seeds: Sequence[Sequence[float]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Epochs, from 1, and the mean over seeds of each; as many as all seeds have."""
+    n = min(len(seed) for seed in seeds)
+    return np.arange(1, n + 1), np.array([seed[:n] for seed in seeds], dtype=float).mean(axis=0)
 
 
 def _mean_curve(seeds: Sequence[Mapping[str, Sequence[float]]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

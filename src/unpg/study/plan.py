@@ -158,11 +158,15 @@ class Plan:
     def curves(self) -> dict[str, list[dict[str, list[float]]]]:
         """TAR over FAR of each final run that is there, on the benchmark of the primary endpoint, by arm."""
         benchmark = self.study.primary.rpartition("/")[0]
-        found = {}
-        for arm in self.study.arms:
-            lines = [self.results.get(run.digest) for run in self.finals(arm) if run is not None]
-            found[arm] = [line["curves"][benchmark] for line in lines if line is not None and not line["diverged"]]
-        return found
+        return {arm: [line["curves"][benchmark] for line in self._finished(arm)] for arm in self.study.arms}
+
+    def by_epoch(self) -> dict[str, list[dict[str, list[float | None]]]]:
+        """What the loss said of itself in each epoch of each final run that is there, by arm."""
+        return {arm: [line["by_epoch"] for line in self._finished(arm)] for arm in self.study.arms}
+
+    def _finished(self, arm: str) -> list[dict[str, Any]]:
+        lines = [self.results.get(run.digest) for run in self.finals(arm) if run is not None]
+        return [line for line in lines if line is not None and not line["diverged"]]
 
     def _before_trials(self, arm: str) -> dict[str, Any] | None:
         of = self.study.arms[arm].of

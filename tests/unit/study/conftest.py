@@ -70,7 +70,8 @@ def finish():
                 "scores": {"test": scores},
                 "intervals": {"test": {**told, "replicates": 40}},
                 "similarities": {"test": {"overlap": 0.1}},
-                "by_epoch": {"share/batch": [0.5, 0.25]},
+                "by_epoch": {"share/classes": [0.5, 0.25], "share/batch": [0.5, 0.25], "grad_norm": [2.0, 1.0]}
+                | {"cosine/pairwise": [0.1, 0.0]},
                 "curves": {"test": {"far": [1e-3, 1e-2], "tar": [0.1, 0.3]}},
             }
         )

@@ -11,7 +11,7 @@ import scipy.stats
 from unpg.evaluate.intervals import t_p_value, t_quantile
 from unpg.report.writers import to_markdown
 from unpg.study.budget import detectable, hours, seed_spread
-from unpg.study.figures import study_figures
+from unpg.study.figures import _over_seeds, _pushed, study_figures
 from unpg.study.summary import BOOTSTRAP, SEEDS, sum_up, summary_path, write_summary
 from unpg.study.tables import study_tables
 
@@ -146,11 +146,20 @@ def test_tables_and_figures_show_every_arm(made):
     assert endpoints.groups[0][2][0][2].text == f"{100 * scores['tar@far=1e-2'][0].mean():.2f}"
     assert endpoints.columns[2] == "test: TAR at FAR 10⁻²"
     assert similarities.groups[0][2][0][similarities.columns.index("Share of batch")].text == "0.25"
-    figures = study_figures(plan.study, summary, plan.curves())
-    assert list(figures) == ["endpoint", "tar-base"]
+    figures = study_figures(plan.study, summary, plan.curves(), plan.by_epoch())
+    assert list(figures) == ["endpoint", "tar-base", "training-base"]
     for drawing in figures.values():
         assert drawing.svg.startswith("<svg")
         assert all(f">{name}<" in drawing.svg for name in ("Base", "Better", "Level"))
+
+
+def test_what_the_batch_pushes_is_its_part_of_the_negatives():
+    run = {"share/target": [0.5, 0.5], "share/classes": [0.5, 0.1], "share/batch": [None, 0.4]}
+    assert _pushed(run) == [0.0, pytest.approx(80)]
+    assert _pushed({"share/classes": [0.9, 0.5]}) == [0.0, 0.0]
+    epochs, values = _over_seeds([[1.0, 3.0], [2.0, 5.0, 7.0]])
+    assert epochs.tolist() == [1, 2]
+    assert values.tolist() == [1.5, 4.0]
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 4, 8, 30, 2.5])
