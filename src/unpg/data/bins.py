@@ -37,10 +37,13 @@ class BinImages:
     Args:
         path: What to call the file.
         contents: (f,) image files.
+        pairs: How many pairs the file has of them.
+        genuine: How many of those are of one person.
     """
 
-    def __init__(self, path: str, contents: Sequence[bytes]) -> None:
+    def __init__(self, path: str, contents: Sequence[bytes], pairs: int, genuine: int) -> None:
         self.path = path
+        self.of_pairs = pairs, genuine
         self._contents = list(contents)
         self.labels: NDArray[np.int64] = np.arange(len(contents), dtype=np.int64)
         self.identities = [f"image {i}" for i in range(len(contents))]
@@ -97,7 +100,7 @@ class BinPairs:
         number: dict[bytes, int] = {}
         places = [number.setdefault(content, len(number)) for content in contents]
         self.pairs: NDArray[np.int64] = np.array(places, dtype=np.int64).reshape(-1, 2)
-        self.images = BinImages(str(path), list(number))
+        self.images = BinImages(str(path), list(number), len(self.same), int(self.same.sum()))
         self.folds = even_folds(len(self.same))
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unpg.data.bins import BinImages
 from unpg.data.content import content
 from unpg.data.decode import decode
 from unpg.data.image_set import ImageSet, SizeError
@@ -37,6 +38,8 @@ class Info(NamedTuple):
     """Images that one process of this machine reads and decodes in a second, with the files in memory; 0 if none."""
     workers: int
     """Processes that the estimate counts with."""
+    pairs: tuple[int, int] | None
+    """Of a file of pairs: how many, and how many genuine ones. It does not say whom its images show."""
 
     def channel_hint(self) -> str:
         """What the colors say of the order of the channels: faces are redder than blue."""
@@ -60,8 +63,13 @@ class Info(NamedTuple):
         sizes = ", ".join(f"{height} x {width}" + f" ({count})" * mixed for (height, width), count in named)
         if len(self.sizes) > _SIZES:
             sizes += f", {len(self.sizes) - _SIZES} more sizes"
+        what = f"of {self.identities:,} identities"
+        if self.pairs is not None:
+            what = (
+                f"in {self.pairs[0]:,} pairs, {self.pairs[1]:,} of them genuine; the file does not say whom they show"
+            )
         lines = [
-            f"{self.images:,} images of {self.identities:,} identities",
+            f"{self.images:,} images {what}",
             f"{sizes or 'no readable image'}: height x width in pixels of {sum(self.sizes.values())} images spread "
             f"over the set; {self.unreadable} others could not be read",
             self.channel_hint(),
@@ -75,6 +83,8 @@ class Info(NamedTuple):
                 f"an epoch takes about {_duration(seconds)} to read and decode in {many}: an estimate from "
                 f"{self.rate:,.0f} images/s of one process, measured on the sample with the files in memory"
             )
+        if self.pairs is not None:
+            return "\n".join(lines)
         lines.append("images per identity:")
         longest = max((count for *_, count in self.histogram), default=1)
         for least, most, count in self.histogram:
@@ -121,7 +131,8 @@ def inspect_set(image_set: ImageSet, workers: int = 1) -> Info:
     rate = _rate(image_set, readable)
     unreadable = len(sample) - sizes.total()
     common = dict(sizes.most_common())
-    return Info(n, len(image_set.identities), common, unreadable, histogram, (red, green, blue), rate, workers)
+    pairs = image_set.of_pairs if isinstance(image_set, BinImages) else None
+    return Info(n, len(image_set.identities), common, unreadable, histogram, (red, green, blue), rate, workers, pairs)
 
 
 def _rate(image_set: ImageSet, readable: list[int]) -> float:

@@ -28,12 +28,12 @@ def split_to_lists(
 
     Raises:
         ConfigError: ``fraction`` out of range.
-        DataError: Too few identities for two sides, or images without a file of their own.
+        DataError: Too few identities for two sides, images without a file of their own, or another split is there.
     """
     sides = split_identities(image_set, fraction, seed)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
+    texts = {}
     for side, name in zip(sides, ("rest.txt", "held_out.txt"), strict=True):
         lines = []
         for i, label in enumerate(side.labels.tolist()):
@@ -43,8 +43,13 @@ def split_to_lists(
             if any(c in f"{file}{who}" for c in "\t\n\r"):
                 raise DataError(f"{file}: a tab or line break in a name cannot stand in a list. Rename it.")
             lines.append(f"{file.resolve()}\t{who}\n")
-        temporary = folder / f".{name}.{secrets.token_hex(4)}"
-        temporary.write_text("".join(lines), encoding="utf-8")
-        os.replace(temporary, folder / name)
-        written.append((folder / name, len(side.identities)))
-    return written[0], written[1]
+        texts[folder / name] = "".join(lines)
+    for path, text in texts.items():
+        if path.exists() and path.read_bytes() != text.encode():
+            raise DataError(f"{path} is there already, and of another split. Delete it, or write to another folder.")
+    for path, text in texts.items():
+        temporary = folder / f".{path.name}.{secrets.token_hex(4)}"
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    first, second = texts
+    return (first, len(sides[0].identities)), (second, len(sides[1].identities))

@@ -7,6 +7,7 @@ from PIL import Image
 
 from unpg.cli.main import main
 from unpg.data import ArraySet, FolderSet
+from unpg.data.bins import write_bin
 from unpg.data.check import check_set, write_findings
 from unpg.data.content import content
 from unpg.data.convert import FORMS, MANIFEST, convert
@@ -129,6 +130,14 @@ def test_info_counts(root, capsys):
         assert text in out
 
 
+def test_info_of_pairs_counts_no_identities(root, tmp_path):
+    files = [path.read_bytes() for path in sorted(root.glob("*/*.jpg"))][:4]
+    write_bin(tmp_path / "a.bin", [files[0], files[1], files[0], files[2], files[3], files[0]], [True, False, False])
+    info = inspect_set(open_source(str(tmp_path / "a.bin")))
+    assert "4 images in 3 pairs, 1 of them genuine; the file does not say whom they show" in info.text()
+    assert "identit" not in info.text()
+
+
 @pytest.mark.parametrize(
     ("color", "hint"),
     [
@@ -161,6 +170,15 @@ def test_split_shares_no_identity(root, tmp_path):
     assert {**files(rest), **files(held)} == files(FolderSet(root))
     texts = [(tmp_path / out / "rest.txt").read_text() for out in "abc"]
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_another_split_is_not_written_over(root, tmp_path, capsys):
+    words = ["data", "split", str(root), "--out", str(tmp_path / "a"), "--fraction", "0.5"]
+    assert main(words) == main(words) == 0  # the same one again
+    before = (tmp_path / "a" / "rest.txt").read_text(), (tmp_path / "a" / "held_out.txt").read_text()
+    assert main([*words, "--seed", "1"]) == 2
+    assert "rest.txt is there already, and of another split. Delete it" in capsys.readouterr().err
+    assert before == ((tmp_path / "a" / "rest.txt").read_text(), (tmp_path / "a" / "held_out.txt").read_text())
 
 
 def test_errors_of_use_are_one_message(tmp_path, capsys):
