@@ -6,7 +6,7 @@ from unpg.audit.known import Known, KnownMatch, judge_known, read_known
 from unpg.audit.save import save_audit
 from unpg.audit.scan import FoundPairs, scan
 from unpg.audit.side import Side
-from unpg.audit.threshold import Threshold, threshold_at
+from unpg.audit.threshold import Threshold, require_resolved, threshold_at
 
 __all__ = [
     "Audit",
@@ -22,6 +22,7 @@ __all__ = [
     "audit",
     "judge_known",
     "read_known",
+    "require_resolved",
     "save_audit",
     "scan",
     "threshold_at",

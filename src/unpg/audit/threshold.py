@@ -14,7 +14,7 @@ from unpg.errors import ConfigError, DataError
 from unpg.evaluate.allpairs import PairCounts
 from unpg.evaluate.curves import RELIABLE_FALSE_ACCEPTS, target_name
 
-__all__ = ["Threshold", "threshold_at"]
+__all__ = ["Threshold", "require_resolved", "threshold_at"]
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,8 @@ def threshold_at(counts: PairCounts, fmr: float, source: str) -> Threshold:
         DataError: Fewer pairs than one false accept needs, or so many equal ones at the top that no similarity is
             high enough: the embeddings have collapsed.
     """
-    if not 0 < fmr < 1:
-        raise ConfigError(f"An FMR must lie in (0, 1); got {fmr}. For one in a million write 1e-6.")
     strangers = int(counts.impostor.sum())
-    if not strangers or 1 / strangers > fmr:
-        resolves = f", which resolves FMR {1 / strangers:.1e} and above" if strangers else ""
-        raise DataError(
-            f"{source} has {strangers:,} pairs of different identities{resolves}: FMR {target_name(fmr)} cannot be set "
-            "from it. Ask for a larger FMR, take the pairs of a larger set (--calibrate), or give the threshold itself."
-        )
+    require_resolved(strangers, fmr, source)
     reach: NDArray[np.int64] = np.cumsum(counts.impostor[::-1])[::-1]
     allowed = np.flatnonzero(reach / strangers <= fmr)
     if not len(allowed):
@@ -86,3 +79,20 @@ def threshold_at(counts: PairCounts, fmr: float, source: str) -> Threshold:
         )
     at = int(allowed[0])
     return Threshold(float(counts.values[at]), fmr, strangers, int(reach[at]), source)
+
+
+def require_resolved(strangers: int, fmr: float, source: str) -> None:
+    """Raise unless so many pairs of different identities can tell an FMR.
+
+    Raises:
+        ConfigError: ``fmr`` is out of range.
+        DataError: There are too few.
+    """
+    if not 0 < fmr < 1:
+        raise ConfigError(f"An FMR must lie in (0, 1); got {fmr}. For one in a million write 1e-6.")
+    if not strangers or 1 / strangers > fmr:
+        resolves = f", which resolves FMR {1 / strangers:.1e} and above" if strangers else ""
+        raise DataError(
+            f"{source} has {strangers:,} pairs of different identities{resolves}: FMR {target_name(fmr)} cannot be set "
+            "from it. Ask for a larger FMR, take the pairs of a larger set (--calibrate), or give the threshold itself."
+        )

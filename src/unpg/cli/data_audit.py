@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress
@@ -18,6 +19,7 @@ from unpg.audit import (
     audit,
     judge_known,
     read_known,
+    require_resolved,
     save_audit,
     threshold_at,
 )
@@ -95,11 +97,17 @@ def run_audit(found: argparse.Namespace, image_set: ImageSet, console: Console) 
     known = None if found.known is None else read_known(found.known)
     if found.device == "cpu":
         keep_freed_memory()
+    calibrating = found.against or found.source
+    if found.calibrate is not None and (found.threshold is None or found.far is None):
+        calibrating = found.calibrate
+    named = (name for name in (found.against, calibrating) if name not in (None, found.source))
+    sets = {found.source: image_set} | {name: open_source(name) for name in named}
+    _require_pairs(found, calibrating, sets[calibrating])
     model = open_model(found.model, found.import_as)
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        side = _embedded(found.source, image_set, model, found, bar)
-        against = None if found.against is None else _embedded(found.against, None, model, found, bar)
-        match, far = _thresholds(found, side, against, model, bar)
+        sides = {name: _embedded(name, images, model, found, bar) for name, images in sets.items()}
+        side, against = sides[found.source], None if found.against is None else sides[found.against]
+        match, far = _thresholds(found, sides[calibrating])
         limits = Limits(match, far, found.near, found.picture)
         tell = _Bars(bar)
         result = audit(side, limits, against, device=found.device, progress=tell)
@@ -127,8 +135,16 @@ class _Bars:
         self._bar.update(self._tasks[what], completed=done)  # type: ignore[arg-type]
 
 
-def _embedded(source: str, image_set: ImageSet | None, model: Model, found: argparse.Namespace, bar: Progress) -> Side:
-    images = open_source(source) if image_set is None else image_set
+def _require_pairs(found: argparse.Namespace, name: str, images: ImageSet) -> None:
+    """Raise at once, and not after embedding, if the set has too few pairs for the FMRs."""
+    sizes = np.bincount(images.labels)
+    strangers = (len(images) ** 2 - int((sizes**2).sum())) // 2
+    for given, fmr in ((found.threshold, found.fmr), (found.far, found.far_fmr)):
+        if given is None:
+            require_resolved(strangers, fmr, name)
+
+
+def _embedded(source: str, images: ImageSet, model: Model, found: argparse.Namespace, bar: Progress) -> Side:
     tell = _Bars(bar)
     embeddings = cached_embed(
         found.cache or default_cache(),
@@ -144,15 +160,9 @@ def _embedded(source: str, image_set: ImageSet | None, model: Model, found: argp
     return Side(source, images, embeddings)
 
 
-def _thresholds(
-    found: argparse.Namespace, side: Side, against: Side | None, model: Model, bar: Progress
-) -> tuple[Threshold, Threshold]:
+def _thresholds(found: argparse.Namespace, source: Side) -> tuple[Threshold, Threshold]:
     if found.threshold is not None and found.far is not None:
         return Threshold(found.threshold), Threshold(found.far)
-    source = against or side
-    if found.calibrate is not None:
-        known = {s.name: s for s in (side, against) if s is not None}
-        source = known.get(found.calibrate) or _embedded(found.calibrate, None, model, found, bar)
     if not len(source):
         raise DataError(f"{source.name} has no readable image, so no threshold can be set from it.")
     counts = count_pairs(source.units, source.labels, device=found.device)

@@ -118,6 +118,11 @@ def test_errors_of_use_are_one_message(people, model, tmp_path, capsys, monkeypa
     err = capsys.readouterr().err
     assert "1,848 pairs of different identities, which resolves FMR 5.4e-04 and above: FMR 1e-6 cannot be set" in err
     assert not (tmp_path / "out").exists()
+    # Said before the model is read and anything embedded: it follows from the labels.
+    assert main(["data", "audit", people, "--model", "gone", "--out", str(tmp_path / "out"), "--threshold", "0.9"]) == 2
+    assert "gone" in capsys.readouterr().err  # FMR 1e-2 for the other threshold can be told
+    assert main(["data", "audit", people, "--model", "gone", "--out", str(tmp_path / "out")]) == 2
+    assert "FMR 1e-6 cannot be set" in capsys.readouterr().err
     assert main([*words, "--threshold", "0.2", "--far", "0.5"]) == 2
     assert "must be less alike than a match" in capsys.readouterr().err
     assert main([*words, "--against", str(tmp_path / "gone")]) == 2
