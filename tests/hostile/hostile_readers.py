@@ -33,6 +33,7 @@ from unpg.data.recordio import RecordFile, RecordWriter, pack
 from unpg.data.stretched import StretchedSet
 from unpg.data.tar_set import TarSet
 from unpg.data.truth_file import read_truth
+from unpg.data.yaleb import YaleBSet
 from unpg.embed.embeddings import Embeddings
 from unpg.embed.model import Model
 from unpg.errors import DataError, UnpgError
@@ -727,6 +728,7 @@ def read_sources(place: Path) -> None:
         lambda: look(open_source(place / "a.txt")),
         lambda: look(open_source(place / "a.csv")),
         lambda: look(folder.FolderSet(place / "images")),
+        lambda: look(YaleBSet(place / "images")),
         lambda: folder.FolderSet(place / "images", place / "people.txt", allow_missing=True),
     )
 
@@ -1077,7 +1079,7 @@ READERS = (
         image_lists,
         read_sources,
         ["a.txt", "a.csv", "people.txt", "images/A/A_0001.png", "images/B/B_0002.png"],
-        ["open_source", "FolderSet"],
+        ["open_source", "FolderSet", "YaleBSet"],
         count=2000,
     ),
     Reader(

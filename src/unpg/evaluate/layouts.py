@@ -44,9 +44,8 @@ cfp_ff.bin, cfp_fp.bin                 or these alone, for the pairs only""",
     ),
     "yaleb": Layout(
         """\
-yaleb/<id>/<id>_P00A+050E-40.jpg       aligned crops of 112 x 112, a file for each light""",
-        "Extended Yale B: vision.ucsd.edu/content/extended-yale-face-database-b-b (free for research); "
-        "detect five landmarks where the light is good and crop all lights of a person alike",
+yaleb/<id>/<id>_P00A+050E-40.jpg       the cropped set (168 x 192, or resized), a file for each light""",
+        "Extended Yale B, the cropped set: vision.ucsd.edu/content/extended-yale-face-database-b-b (free for research)",
     ),
     "agedb-30": Layout(
         """\

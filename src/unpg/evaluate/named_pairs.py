@@ -9,6 +9,7 @@ from unpg.data.bins import BinPairs
 from unpg.data.folder import FolderSet
 from unpg.data.kface import kface_pairs
 from unpg.data.pairs import PairImages, PairList, cfp_pairs, csv_pairs, flat_pairs, lfw_pairs
+from unpg.data.yaleb import YaleBSet
 from unpg.evaluate.benchmark import AllPairsBenchmark, Benchmark, PairBenchmark
 from unpg.evaluate.layouts import missing_set, require
 from unpg.evaluate.registry import BENCHMARKS
@@ -93,7 +94,7 @@ def _cfp_all(root: Path) -> Benchmark:
 def _yaleb(root: Path) -> Benchmark:
     """All pairs of Extended Yale B: 38 people, one pose, up to 64 lights each (Georghiades et al. 2001)."""
     require(root, "yaleb", "yaleb", "yaleb")
-    return AllPairsBenchmark("yaleb", FolderSet(root / "yaleb"))
+    return AllPairsBenchmark("yaleb", YaleBSet(root / "yaleb"))
 
 
 @BENCHMARKS.register("agedb-30")
