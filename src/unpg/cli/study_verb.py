@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,16 +102,16 @@ def _tell_power(plan: Plan, console: Console) -> None:
     study = plan.study
     seeds = len(study.seeds)
     compared = sum(arm.of is not None for arm in study.arms.values())
-    seen = seed_spread([plan.values(arm, study.primary) for arm in study.arms])
-    spread = seen or study.spread
+    seen = seed_spread([plan.differences(arm, study.primary) for arm in study.arms])
+    spread = seen or (None if study.spread is None else math.sqrt(2) * study.spread)
     if spread is None or seeds < 2 or not compared:
         console.print("Smallest effect that can be detected: unknown; it needs two seeds, and a spread over seeds.")
         return
     smallest = detectable(spread, seeds, compared, study.intervals.confidence)
     console.print(
         f"Smallest effect that can be detected: {100 * smallest:.2f} points of {study.primary} with {seeds} seeds and "
-        f"{compared} comparisons (chance {POWER:.0%}; seeds differ by {100 * spread:.2f} points, standard deviation, "
-        f"{'from the results' if seen else 'from the study file'})."
+        f"{compared} comparisons (chance {POWER:.0%}; the difference of a seed's two runs varies by {100 * spread:.2f} "
+        f"points, standard deviation, {'from the results' if seen else 'from the study file'})."
     )
 
 

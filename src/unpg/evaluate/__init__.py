@@ -8,7 +8,7 @@ from unpg.evaluate.allpairs import AllPairs, all_pairs
 from unpg.evaluate.baselines import BASELINES, MODEL_BASELINES
 from unpg.evaluate.benchmark import AllPairsBenchmark, Benchmark, EmbedFunction, PairBenchmark, data_root
 from unpg.evaluate.bootstrap import Bootstrap, Interval, Intervals, Replicates, bootstrap
-from unpg.evaluate.comparison import Difference, SeedMean, compare, holm, seed_means
+from unpg.evaluate.comparison import Difference, SeedMean, compare, compare_by_seed, holm, seed_means
 from unpg.evaluate.curves import Roc, TarAtFar
 from unpg.evaluate.diagnosis import (
     SHOWN_FILTERS,
@@ -110,6 +110,7 @@ __all__ = [
     "clopper_pearson_interval",
     "closed_set",
     "compare",
+    "compare_by_seed",
     "compare_groups",
     "data_root",
     "diagnose_pairs",

@@ -15,7 +15,7 @@ from unpg.errors import ConfigError, DataError
 from unpg.evaluate.bootstrap import Interval, Replicates, interval
 from unpg.evaluate.intervals import check_confidence
 
-__all__ = ["Difference", "SeedMean", "compare", "holm", "seed_means"]
+__all__ = ["Difference", "SeedMean", "compare", "compare_by_seed", "holm", "seed_means"]
 
 LESS_IS_BETTER = frozenset({"eer", "fmr", "fnmr"})
 """Figures that are errors; those of a group too, as ``fmr/African``."""
@@ -173,28 +173,75 @@ def compare(
         if not all(figure in model.figures for model in models):
             continue
         estimates, drawn = zip(*(_mean(side, figure, place) for place, side in enumerate(sides)), strict=True)
-        values = drawn[1] - drawn[0]
-        real = values[np.isfinite(values)]
-        if len(real) < 0.95 * len(values):
+        seeds = len(sides[0]), len(sides[1])
+        found.append(_told(figure, estimates[1] - estimates[0], drawn[1] - drawn[0], confidence, seeds))
+    return tuple(difference for difference in found if difference is not None)
+
+
+def compare_by_seed(
+    a: Sequence[Replicates], b: Sequence[Replicates], confidence: float = 0.95
+) -> tuple[Difference, ...]:
+    """The figures of B less those of A, where model i of both was trained with the same seed.
+
+    What a seed does to both (the first weights, the order of the images, or whole epochs that they share) cancels in
+    its difference, so the interval is that of a mean of paired differences: each replicate has the mean of that draw's
+    differences, and a deviation of Student's t with s - 1 degrees of freedom times their standard error. Without the
+    draws of people that is the paired t-test.
+
+    Args:
+        a: Models with s training seeds.
+        b: Others, with the same seeds in the same order.
+        confidence: Of the intervals.
+
+    Returns:
+        As :func:`compare`.
+
+    Raises:
+        DataError: The replicates are of other pairs, or of other draws.
+        ConfigError: ``confidence`` is not in (0, 1), or the sides have no models, or not as many.
+    """
+    check_confidence(confidence)
+    if not a or len(a) != len(b):
+        raise ConfigError(f"A comparison by seed needs as many models on both sides, one or more: {len(a)}, {len(b)}.")
+    _check_same_draws([*a, *b])
+    found = []
+    for figure in a[0].figures:
+        if not all(figure in model.figures for model in (*a, *b)):
             continue
-        tail = (1 - confidence) / 2
-        low, high = np.quantile(real, [tail, 1 - tail])
-        not_above, not_below = int(np.sum(real <= 0)), int(np.sum(real >= 0))
-        better = np.mean(real < 0) if _less_is_better(figure) else np.mean(real > 0)
-        found.append(
-            Difference(
-                figure=figure,
-                estimate=float(estimates[1] - estimates[0]),
-                low=float(low),
-                high=float(high),
-                p=min(2 * (min(not_above, not_below) + 1) / (len(real) + 1), 1.0),
-                better=float(better),
-                confidence=confidence,
-                replicates=len(real),
-                seeds=(len(sides[0]), len(sides[1])),
-            )
-        )
-    return tuple(found)
+        places = [(one.figures.index(figure), other.figures.index(figure)) for one, other in zip(a, b, strict=True)]
+        models = list(zip(a, b, places, strict=True))
+        estimate = float(np.mean([other.estimates[j] - one.estimates[i] for one, other, (i, j) in models]))
+        values = np.stack([other.values[:, j] - one.values[:, i] for one, other, (i, j) in models])
+        s, r = values.shape
+        mean = values.mean(axis=0)
+        if s > 1:
+            rng = np.random.default_rng((a[0].seed, r, 2))
+            mean = mean + rng.standard_t(s - 1, r) * values.std(axis=0, ddof=1) / math.sqrt(s)
+        found.append(_told(figure, estimate, mean, confidence, (s, s)))
+    return tuple(difference for difference in found if difference is not None)
+
+
+def _told(
+    figure: str, estimate: float, values: NDArray[np.float64], confidence: float, seeds: tuple[int, int]
+) -> Difference | None:
+    """A difference from its replicates (r,); None where too few of them are numbers."""
+    real = values[np.isfinite(values)]
+    if len(real) < 0.95 * len(values):
+        return None
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(real, [tail, 1 - tail])
+    not_above, not_below = int(np.sum(real <= 0)), int(np.sum(real >= 0))
+    return Difference(
+        figure=figure,
+        estimate=float(estimate),
+        low=float(low),
+        high=float(high),
+        p=min(2 * (min(not_above, not_below) + 1) / (len(real) + 1), 1.0),
+        better=float(np.mean(real < 0) if _less_is_better(figure) else np.mean(real > 0)),
+        confidence=confidence,
+        replicates=len(real),
+        seeds=seeds,
+    )
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:

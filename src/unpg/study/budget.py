@@ -70,18 +70,19 @@ def seed_spread(values: Sequence[Sequence[float]]) -> float | None:
 
 
 def detectable(spread: float, seeds: int, comparisons: int, confidence: float = 0.95) -> float:
-    """The smallest difference of two arms' means over seeds that is found with a chance of :data:`POWER`.
+    """The smallest mean difference of two arms over seeds that is found with a chance of :data:`POWER`.
 
-    ``(t(1 - alpha / 2) + t(POWER)) * spread * sqrt(2 / seeds)``, quantiles of Student's t with ``2 (seeds - 1)``
-    degrees of freedom, ``alpha = (1 - confidence) / comparisons``: Holm's first step, the strictest. That is the chance
-    of training alone; other people on the test set add theirs.
+    ``(t(1 - alpha / 2) + t(POWER)) * spread / sqrt(seeds)``, quantiles of Student's t with ``seeds - 1`` degrees of
+    freedom, ``alpha = (1 - confidence) / comparisons``: Holm's first step, the strictest. That is the chance of
+    training alone; other people on the test set add theirs.
 
     Args:
-        spread: Standard deviation between seeds, a fraction.
+        spread: Standard deviation between seeds of the difference of a seed's two runs, a fraction: sqrt(2) times that
+            of a run if its seed says nothing about both.
         seeds: Of each arm, two or more.
         comparisons: Arms that are compared with a base.
         confidence: Of the whole family.
     """
-    freedom = 2 * (seeds - 1)
+    freedom = seeds - 1
     alpha = (1 - confidence) / max(comparisons, 1)
-    return (t_quantile(1 - alpha / 2, freedom) + t_quantile(POWER, freedom)) * spread * math.sqrt(2 / seeds)
+    return (t_quantile(1 - alpha / 2, freedom) + t_quantile(POWER, freedom)) * spread / math.sqrt(seeds)

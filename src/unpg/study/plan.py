@@ -148,12 +148,22 @@ class Plan:
         others = (other for arm in self.study.line(run.arm) for other in (*self.trials(arm), *self.finals(arm)))
         return next((other for other in others if other is not None and other.config == without), None)
 
-    def values(self, arm: str, endpoint: str) -> list[float]:
-        """An endpoint of each final run of an arm that is there and has it, in the order of the seeds."""
+    def differences(self, arm: str, endpoint: str) -> list[float]:
+        """An endpoint of each seed's run of an arm less that of the arm it changes, where both are there."""
+        of = self.study.arms[arm].of
+        if of is None:
+            return []
         benchmark, _, figure = endpoint.rpartition("/")
-        lines = [self.results.get(run.digest) for run in self.finals(arm) if run is not None]
-        scores = [line["scores"].get(benchmark, {}).get(figure) for line in lines if line is not None]
-        return [float(score) for score in scores if score is not None]
+        pairs = [
+            (self._line(run), self._line(base)) for run, base in zip(self.finals(arm), self.finals(of), strict=True)
+        ]
+        scores = [
+            [line["scores"].get(benchmark, {}).get(figure) for line in pair if line is not None] for pair in pairs
+        ]
+        return [float(two[0]) - float(two[1]) for two in scores if len(two) == 2 and None not in two]
+
+    def _line(self, run: Run | None) -> dict[str, Any] | None:
+        return None if run is None else self.results.get(run.digest)
 
     def curves(self) -> dict[str, list[dict[str, list[float]]]]:
         """TAR over FAR of each final run that is there, on the benchmark of the primary endpoint, by arm."""

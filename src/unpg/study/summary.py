@@ -1,9 +1,9 @@
 """What a study has found: means over seeds, paired differences of each arm and its base, and what was chosen.
 
 With the replicates of the final runs, intervals hold both chances, of people and of training
-(:func:`~unpg.evaluate.comparison.seed_means`, :func:`~unpg.evaluate.comparison.compare`). Without them they come from
-the seeds alone, by Student's t, and say so; unless ``<study>.summary.json`` beside the results has those of the very
-same runs, which are then taken over.
+(:func:`~unpg.evaluate.comparison.seed_means`, :func:`~unpg.evaluate.comparison.compare_by_seed`). Without them they
+come from the seeds alone, by Student's t, and say so; unless ``<study>.summary.json`` beside the results has those of
+the very same runs, which are then taken over.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from unpg.config import from_dict
 from unpg.errors import ConfigError, DataError
-from unpg.evaluate import Replicates, compare, holm, seed_means
+from unpg.evaluate import Replicates, compare_by_seed, holm, seed_means
 from unpg.evaluate.intervals import t_p_value, t_quantile
 from unpg.json_file import read_json_object
 from unpg.study.plan import HELD_OUT, Plan
@@ -65,7 +65,7 @@ class ArmDifference:
         arm: Its name.
         of: That of the other.
         endpoint: <benchmark>/<figure>.
-        estimate: Difference of the means, a fraction.
+        estimate: Mean difference over the seeds that both have, a fraction.
         low: Lower end of its interval.
         high: Upper end.
         p: Two-sided.
@@ -248,13 +248,16 @@ def _mean(plan: Plan, arm: str, endpoint: str, done: Sequence[tuple[int, str]], 
 def _difference(plan: Plan, arm: ArmMean | None, of: ArmMean | None, confidence: float) -> ArmDifference | None:
     if arm is None or of is None:
         return None
-    base = dict(zip(of.seeds, of.values, strict=True))
-    by_seed = tuple(v - base[seed] for seed, v in zip(arm.seeds, arm.values, strict=True) if seed in base)
+    shared = [seed for seed in arm.seeds if seed in of.seeds]
+    if not shared:
+        return None
+    of, arm = _only(of, shared), _only(arm, shared)
+    by_seed = tuple(v - w for v, w in zip(arm.values, of.values, strict=True))
     found = ArmDifference(
         arm=arm.arm,
         of=of.arm,
         endpoint=arm.endpoint,
-        estimate=arm.mean - of.mean,
+        estimate=statistics.fmean(by_seed),
         low=math.nan,
         high=math.nan,
         p=math.nan,
@@ -266,16 +269,22 @@ def _difference(plan: Plan, arm: ArmMean | None, of: ArmMean | None, confidence:
     figure = arm.endpoint.rpartition("/")[2]
     sides = [_replicates(plan, side) for side in (of, arm)]
     if sides[0] is not None and sides[1] is not None:
-        one = next((d for d in compare(sides[0], sides[1], confidence) if d.figure == figure), None)
+        one = next((d for d in compare_by_seed(sides[0], sides[1], confidence) if d.figure == figure), None)
         if one is not None:
             return replace(found, low=one.low, high=one.high, p=one.p)
     if len(by_seed) < 2:
         return None
-    mean, spread = statistics.fmean(by_seed), statistics.stdev(by_seed)
+    mean, spread = found.estimate, statistics.stdev(by_seed)
     half = _half(spread, len(by_seed), confidence)
     t = mean / (spread / math.sqrt(len(by_seed))) if spread else math.copysign(math.inf, mean) if mean else 0.0
+    return replace(found, low=mean - half, high=mean + half, p=t_p_value(t, len(by_seed) - 1), method=SEEDS)
+
+
+def _only(mean: ArmMean, seeds: Sequence[int]) -> ArmMean:
+    """The runs of these seeds, in this order."""
+    at = [mean.seeds.index(seed) for seed in seeds]
     return replace(
-        found, estimate=mean, low=mean - half, high=mean + half, p=t_p_value(t, len(by_seed) - 1), method=SEEDS
+        mean, seeds=tuple(seeds), values=tuple(mean.values[i] for i in at), runs=tuple(mean.runs[i] for i in at)
     )
 
 

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from unpg.errors import ConfigError, DataError
-from unpg.evaluate import Bootstrap, Difference, Replicates, compare, holm, judge_all_pairs, judge_pairs, seed_means
+from unpg.evaluate import (
+    Bootstrap,
+    Difference,
+    Replicates,
+    compare,
+    compare_by_seed,
+    holm,
+    judge_all_pairs,
+    judge_pairs,
+    seed_means,
+)
 
 SETTINGS = Bootstrap(300)
 
@@ -141,6 +151,57 @@ def test_training_seeds_widen_the_interval_as_they_should():
     (alone,) = compare(b, [made(drawn, 0.8)] * 3)
     (single,) = compare(b, made(drawn, 0.8))
     assert (alone.low, alone.high) == pytest.approx((single.low, single.high), abs=1e-12)
+
+
+def test_by_seed_is_the_paired_t_test_where_people_do_nothing():
+    rng = np.random.default_rng(4)
+    base = rng.normal(0.7, 0.05, 4)
+    gain = rng.normal(0.01, 0.004, 4)
+    a = [made(np.full(20000, x), x) for x in base]
+    b = [made(np.full(20000, x), x) for x in base + gain]
+    (found,) = compare_by_seed(a, b)
+    truth = stats.ttest_1samp(gain, 0)
+    assert found.estimate == pytest.approx(gain.mean())
+    assert (found.low, found.high) == pytest.approx(tuple(truth.confidence_interval(0.95)), abs=3e-4)
+    assert found.p == pytest.approx(truth.pvalue, abs=0.005)
+    assert found.seeds == (4, 4)
+    (apart,) = compare(a, b)  # the seed's own effect, ten times the gain's, does not cancel
+    assert apart.high - apart.low > 5 * (found.high - found.low)
+
+
+def test_by_seed_with_one_seed_or_equal_gains_has_the_chance_of_people_alone():
+    rng = np.random.default_rng(5)
+    people = rng.normal(0, 0.03, 4000)
+    a = [made(0.7 + x + people, 0.7 + x) for x in (0.0, 0.1, -0.2)]
+    b = [made(0.8 + x + 2 * people, 0.8 + x) for x in (0.0, 0.1, -0.2)]
+    (one,) = compare_by_seed(a[:1], b[:1])
+    assert (one.low, one.high) == pytest.approx(tuple(np.quantile(0.1 + people, [0.025, 0.975])))
+    (three,) = compare_by_seed(a, b)
+    assert (three.low, three.high) == pytest.approx((one.low, one.high))
+    assert three.estimate == pytest.approx(0.1)
+
+
+def test_by_seed_covers_what_it_says():
+    """Seeds and people both: 400 experiments of five seeds, the gain of a seed and that of a draw of people normal."""
+    rng = np.random.default_rng(6)
+    held = 0
+    for _ in range(400):
+        level, gain = rng.normal(0.7, 0.1, 5), rng.normal(0.02, 0.01, 5) + rng.normal(0, 0.006)
+        people = rng.normal(0, 0.006, 500)  # of the difference; what both share cancels
+        a = [made(np.full(500, x), x) for x in level]
+        b = [made(x + y + people, x + y) for x, y in zip(level, gain, strict=True)]
+        (found,) = compare_by_seed(a, b)
+        held += found.low <= 0.02 <= found.high
+    assert 0.93 <= held / 400 <= 0.98
+
+
+def test_by_seed_needs_as_many_on_both_sides(good, bad):
+    with pytest.raises(ConfigError, match="as many models on both sides, one or more: 1, 2"):
+        compare_by_seed([good], [bad, bad])
+    with pytest.raises(ConfigError, match="0, 0"):
+        compare_by_seed([], [])
+    with pytest.raises(DataError, match="different pairs"):
+        compare_by_seed([good], [dataclasses.replace(good, digest="other")])
 
 
 def test_holm_by_hand():
