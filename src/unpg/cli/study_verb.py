@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> None:
     running.add_argument(
         "--threads", type=int, help="CPU threads of each run (default: the cores of this machine over --jobs)"
     )
-    running.add_argument("--compile", action="store_true", help="compile the networks: half as fast again on a CPU")
+    running.add_argument("--compile", action="store_true", help="compile the networks: faster, needs a C++ compiler")
     running.add_argument("--only", nargs="+", default=[], metavar="ARM", help="these arms, and trials they build on")
     running.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="these seeds of the study")
     running.add_argument("--dry-run", action="store_true", help="say what would run and what it costs, and stop")
