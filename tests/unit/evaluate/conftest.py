@@ -66,13 +66,13 @@ def every_set(tmp_path_factory):
     _lfw(make, names)
     _cfp(make)
     _verification(make, names)
-    _yaleb(make)
     _kface(make)
     for name, galleries in (("ijbb", ("S1", "S2")), ("ijbc", ("G1", "G2"))):
         _templates(make, name, galleries)
     _megaface(make)
     _rfw(make)
     _tinyface(make)
+    _yaleb(make)
     return make.root
 
 
