@@ -29,6 +29,7 @@ class Stopped(UnpgError):
 
 class StopRequest:
     """Notes the first SIGTERM or SIGINT of a ``with`` block; the second one acts as it would without us, at once.
+    Two that come in the same instant, before Python has seen either, count as the first.
 
     Python hands signals to its main thread; in another thread this does nothing.
 
