@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,6 +123,37 @@ def test_a_study_runs_reports_what_failed_and_makes_nothing_twice(tmp_path, patt
     assert (tmp_path / "results" / "made.summary.json").exists()
     drawn = ["made-endpoint.svg", "made-tar-cosface.svg", "made-training-cosface.svg"]
     assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == drawn
+
+    def diagnosed() -> str:
+        command = [sys.executable, "-m", "unpg", "study", "diagnose", path.name]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert diagnosed().count("diagnosed ") == 2
+    kept = json.loads((tmp_path / "results" / "made.diagnosis.json").read_text(encoding="utf-8"))
+    assert kept.keys() == {line["digest"] for line in found if line["trial"] is None}
+    # As `unpg diagnose` says of the run folder, in its finer bins.
+    (line,) = (line for line in found if line["trial"] is None and line["arm"] == "unpg")
+    (folder,) = (tmp_path / "study" / "made" / "unpg").iterdir()
+    subprocess.run([sys.executable, "-m", "unpg", "diagnose", str(folder)], capture_output=True, check=True)
+    one = json.loads((folder / "diagnosis.json").read_text(encoding="utf-8"))["sets"][0]
+    densities = {sample["name"]: sample["tail_density"] for sample in one["samples"]}
+    seen = kept[line["digest"]]["samples"]
+    assert seen["CLPG"]["tail_density"] == pytest.approx(densities["CLPG"], rel=1e-4)
+    assert seen["filtered"]["tail_density"] == pytest.approx(densities["UNPG, r = 1.5"], rel=1e-4)
+    shown = kept[line["digest"]]["histograms"]
+    assert shown.keys() == {"negatives", "CLPG", "MLPG", "filtered"}
+    finer = np.array(one["histograms"]["samples"]["MLPG"]).reshape(128, 4).sum(axis=1)
+    assert np.allclose(shown["MLPG"], finer, rtol=1e-4)
+    before = (tmp_path / "results" / "made.diagnosis.json").read_bytes()
+    assert "diagnosed" not in diagnosed()
+    shutil.rmtree(tmp_path / "study" / "made" / "unpg")
+    (tmp_path / "results" / "made.diagnosis.json").unlink()
+    told = diagnosed()
+    assert "left out  unpg/seed-0" in told
+    assert "is not here" in told
+    (tmp_path / "results" / "made.diagnosis.json").write_bytes(before)
 
     # Another study beside it takes the base from there: its result, and its first epoch.
     chosen = {"loss": {"s": best["changes"].get("loss.s", 16)}}

@@ -46,6 +46,7 @@ from unpg.export.foreign import read_state_dict
 from unpg.export.importers import import_weights
 from unpg.export.model_file import load_model, save_model
 from unpg.report.run import load_run, settings
+from unpg.study.diagnoses import read_diagnoses
 from unpg.study.recipe import read_study
 from unpg.study.results import Results as StudyResults
 from unpg.train.checkpoint import Identities, RunState, latest_checkpoint, load_checkpoint, save_checkpoint
@@ -463,6 +464,16 @@ def study_results(folder: Path) -> None:
 def read_study_results(place: Path) -> None:
     results = StudyResults(place / "a.jsonl")
     each(*(partial(results.replicates, digest, name) for digest in results.lines for name in ("lfw", "cfp")))
+
+
+def study_diagnoses(folder: Path) -> None:
+    names = ("CLPG", "MLPG", "filtered")
+    one = {
+        "similarities": {"overlap": 0.25, "violation": 0.125},
+        "samples": {name: {"tail_density": 1.0, "class_share": 0.5} for name in names},
+        "histograms": {name: [1.0] * 128 for name in ("negatives", *names)},
+    }
+    (folder / "a.diagnosis.json").write_text(json.dumps({"one": one, "two": one}))
 
 
 def known_list(folder: Path) -> None:
@@ -999,6 +1010,13 @@ READERS = (
     ),
     Reader("study", study_file, lambda place: read_study(place / "a.yaml"), ["a.yaml"], ["read_study"], YAML),
     Reader("study results", study_results, read_study_results, ["a.jsonl", "a/one.npz"], ["Results", "read_arrays"]),
+    Reader(
+        "study diagnoses",
+        study_diagnoses,
+        lambda place: read_diagnoses(place / "a.diagnosis.json"),
+        ["a.diagnosis.json"],
+        ["read_diagnoses"],
+    ),
     Reader(
         "lfw",
         lfw_list,

@@ -1,4 +1,4 @@
-"""``unpg study run recipes/study/tier1.yaml --jobs 2`` and ``unpg study summary recipes/study/tier1.yaml``."""
+"""``unpg study run recipes/study/tier1.yaml --jobs 2``, then ``diagnose`` and ``summary`` of the same file."""
 
 import argparse
 import dataclasses
@@ -12,9 +12,11 @@ import rich.markup
 import rich.table
 from rich.console import Console
 
+from unpg.diagnose import DiagnoseOptions
 from unpg.errors import ConfigError, did_you_mean
 from unpg.study import Plan, Results, Study, read_study, results_path
 from unpg.study.budget import POWER, detectable, hours, seed_spread
+from unpg.study.diagnoses import diagnose_study, diagnoses_of
 from unpg.study.runner import run_study
 
 if TYPE_CHECKING:
@@ -29,21 +31,24 @@ def run(arguments: Sequence[str]) -> None:
         prog="unpg study",
         description="Train arms with several seeds, settings chosen on held-out training people, and compare them.",
     )
-    verbs = parser.add_subparsers(dest="what", required=True, metavar="run | summary")
+    verbs = parser.add_subparsers(dest="what", required=True, metavar="run | diagnose | summary")
     running = verbs.add_parser("run", help="make the runs that are not there yet")
     running.add_argument("--jobs", type=int, default=1, help="runs at once (default: 1)")
     running.add_argument(
         "--threads", type=int, help="CPU threads of each run (default: the cores of this machine over --jobs)"
     )
     running.add_argument("--compile", action="store_true", help="compile the networks: faster, needs a C++ compiler")
-    running.add_argument("--only", nargs="+", default=[], metavar="ARM", help="these arms, and trials they build on")
     running.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="these seeds of the study")
     running.add_argument("--dry-run", action="store_true", help="say what would run and what it costs, and stop")
-    running.add_argument("--out", default="study", help="folder for the runs (default: %(default)s)")
+    looking = verbs.add_parser("diagnose", help="which negatives the losses of finished runs see")
+    looking.add_argument("--device", default="auto", help="auto, cpu, cuda (default: %(default)s)")
     summing = verbs.add_parser("summary", help="tables and figures of what is finished")
     summing.add_argument("--markdown", metavar="FILE", help="write the tables there")
     summing.add_argument("--figures", metavar="DIR", help="write figures there, SVG")
-    for one in (running, summing):
+    for one, which in ((running, "these arms, and trials they build on"), (looking, "these arms")):
+        one.add_argument("--only", nargs="+", default=[], metavar="ARM", help=which)
+        one.add_argument("--out", default="study", help="folder of the runs (default: %(default)s)")
+    for one in (running, looking, summing):
         one.add_argument("study", help="YAML file of the study")
         one.add_argument(
             "--results", metavar="FILE", help="JSON lines of results (default: results/<study>.jsonl beside the study)"
@@ -53,8 +58,14 @@ def run(arguments: Sequence[str]) -> None:
     study, base = read_study(path)
     results = Results(Path(found.results) if found.results else results_path(path, study.name))
     console = Console(highlight=False, soft_wrap=True)
+    for arm in getattr(found, "only", ()):
+        if arm not in study.arms:
+            raise ConfigError(f"--only: no arm is called {arm!r}.{did_you_mean(arm, study.arms)}")
     if found.what == "run":
         _run(found, study, base, results, console)
+    elif found.what == "diagnose":
+        options = DiagnoseOptions(device=found.device)
+        diagnose_study(Plan(study, base, results), Path(found.out), console, only=found.only, options=options)
     else:
         _sum_up(found, Plan(study, base, results), console)
 
@@ -63,9 +74,6 @@ def _run(found: argparse.Namespace, study: Study, base: dict[str, object], resul
     for name in ("jobs", "threads"):
         if getattr(found, name) is not None and getattr(found, name) < 1:
             raise ConfigError(f"--{name} must be 1 or more, got {getattr(found, name)}.")
-    for arm in found.only:
-        if arm not in study.arms:
-            raise ConfigError(f"--only: no arm is called {arm!r}.{did_you_mean(arm, study.arms)}")
     for seed in found.seeds or ():
         if seed not in study.seeds:
             raise ConfigError(f"--seeds: the study has the seeds {', '.join(map(str, study.seeds))}; got {seed}.")
@@ -122,7 +130,8 @@ def _sum_up(found: argparse.Namespace, plan: Plan, console: Console) -> None:
     from unpg.study.summary import sum_up, summary_path, write_summary
     from unpg.study.tables import study_tables
 
-    summary = sum_up(plan)
+    diagnosed = diagnoses_of(plan)
+    summary = sum_up(plan, diagnosed)
     tables = study_tables(plan.study, summary)
     for one in tables:
         _show(one, console)
@@ -133,7 +142,7 @@ def _sum_up(found: argparse.Namespace, plan: Plan, console: Console) -> None:
         Path(found.markdown).write_text(to_markdown(tables, f"Study {plan.study.name}"), encoding="utf-8")
         console.print(f"Wrote {found.markdown}")
     if found.figures:
-        for name, drawing in study_figures(plan.study, summary, plan.curves(), plan.by_epoch()).items():
+        for name, drawing in study_figures(plan.study, summary, plan.curves(), plan.by_epoch(), diagnosed).items():
             picture = Path(found.figures) / f"{plan.study.name}-{name}.svg"
             picture.parent.mkdir(parents=True, exist_ok=True)
             picture.write_text(drawing.svg, encoding="utf-8")

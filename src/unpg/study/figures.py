@@ -1,6 +1,9 @@
-"""The figures of a study: every seed of the primary endpoint with differences beside it, TAR over FAR, and training."""
+"""The figures of a study: every seed of the primary endpoint and its differences, TAR over FAR, training, and which
+negatives the losses see.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from numpy.typing import NDArray
 
 from unpg.report.figures import COLORS, INK, MUTED, Drawing, as_svg, legend_above, line_style, power, small_axes
+from unpg.study.diagnoses import DRAWN, EDGES, Diagnosed
 from unpg.study.recipe import Study
 from unpg.study.summary import ArmDifference, Summary
 from unpg.study.tables import endpoint_heading
@@ -27,14 +31,17 @@ def study_figures(
     summary: Summary,
     curves: Mapping[str, Sequence[Mapping[str, Sequence[float]]]],
     by_epoch: Epochs,
+    diagnosed: Mapping[str, Sequence[Diagnosed]] = MappingProxyType({}),
 ) -> dict[str, Drawing]:
-    """Drawings by name: ``endpoint``, and ``tar-<arm>`` and ``training-<arm>`` for each arm that is no other's change.
+    """Drawings by name: ``endpoint``, and ``tar-<arm>``, ``training-<arm>`` and ``seen-<arm>`` for each arm that is no
+    other's change.
 
     Args:
         study: The study.
         summary: What it found.
         curves: By arm, of each seed ``far`` and ``tar``, as the results keep them.
         by_epoch: By arm, of each seed what the loss said of itself.
+        diagnosed: By arm, diagnoses of its runs.
     """
     found = {"endpoint": _endpoint(study, summary)}
     for root in (name for name, arm in study.arms.items() if arm.of is None):
@@ -45,6 +52,9 @@ def study_figures(
         family = [arm for arm in study.arms if root in study.line(arm) and by_epoch.get(arm)]
         if any("share/batch" in one for arm in family for one in by_epoch[arm]):
             found[f"training-{root}"] = _training(study, family, by_epoch)
+        family = [arm for arm in study.arms if root in study.line(arm) and diagnosed.get(arm)]
+        if family:
+            found[f"seen-{root}"] = _seen(study, family, diagnosed)
     return found
 
 
@@ -165,6 +175,53 @@ def _training(study: Study, family: Sequence[str], by_epoch: Epochs) -> Drawing:
         rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
         legend_above(rows[0], entries, labels)
         return Drawing(as_svg(figure, said), said)
+
+
+_SAMPLES = {"CLPG": "class negatives", "MLPG": "batch negatives", DRAWN: "what UNPG draws"}
+
+
+def _seen(study: Study, family: Sequence[str], diagnosed: Mapping[str, Sequence[Diagnosed]]) -> Drawing:
+    """A panel for each arm: how often its loss is shown a similarity, against how often there is one."""
+    said = (
+        "How often a sample of negatives draws a similarity, as a multiple of how often it stands among all negatives "
+        "of the training set; means over seeds. On the line, the loss sees what there is; below it, less. Shaded: the "
+        "hardest 0.1 %, the false accepts at FAR 10⁻³. What UNPG draws is filtered and weighed as in the run; in a run "
+        "without UNPG, with r = 1.5 and w = 1."
+    )
+    rows = -(-len(family) // 2)
+    with small_axes(list(_SAMPLES.values()), height=0.5 + 1.9 * rows) as (figure, first):
+        first.remove()
+        panels = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False).ravel()
+        entries: dict[str, Any] = {}
+        for axes, arm in zip(panels, family, strict=False):
+            axes.set_title(study.label(arm), fontsize=8.5, loc="left")
+            axes.axhline(1, color=INK, linewidth=0.8)
+            sup = float(np.mean([one.similarities["robust_sup_negative"] for one in diagnosed[arm]]))
+            axes.axvspan(sup, 1, color="#eeeeee", linewidth=0, zorder=0)
+            for number, (name, label) in enumerate(_SAMPLES.items()):
+                at, ratio = _ratio(diagnosed[arm], name)
+                if len(at):
+                    entries.setdefault(label, *axes.plot(at, ratio, **line_style(number)))
+        for axes in panels[len(family) :]:
+            axes.remove()
+        panels[0].set(xlim=(0, 0.8), yscale="log", ylim=(0.02, 50))
+        panels[0].yaxis.set_major_formatter(FuncFormatter(power))
+        panels[0].yaxis.set_minor_formatter(NullFormatter())
+        figure.supxlabel("cosine similarity", fontsize=9)
+        figure.supylabel("drawn / there is", fontsize=9)
+        legend_above(panels[0], list(entries.values()), list(entries))
+        return Drawing(as_svg(figure, said), said)
+
+
+def _ratio(runs: Sequence[Diagnosed], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centers of the bins with 100 negative pairs or more, and the density of a sample over that of all negatives."""
+    if any(name not in one.histograms for one in runs):
+        return np.array([]), np.array([])
+    there = np.sum([one.histograms["negatives"] for one in runs], axis=0)
+    # Each run alike: one whose filter keeps more does not count for more.
+    seen = np.mean([np.array(one.histograms[name]) / sum(one.histograms[name]) for one in runs], axis=0)
+    enough = there >= 100
+    return ((EDGES[1:] + EDGES[:-1]) / 2)[enough], seen[enough] / (there[enough] / there.sum())
 
 
 def _pushed(run: Mapping[str, Sequence[float | None]]) -> list[float]:

@@ -9,9 +9,10 @@ the very same runs, which are then taken over.
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from unpg.config import from_dict
@@ -19,6 +20,7 @@ from unpg.errors import ConfigError, DataError
 from unpg.evaluate import Replicates, compare_by_seed, holm, seed_means
 from unpg.evaluate.intervals import t_p_value, t_quantile
 from unpg.json_file import read_json_object
+from unpg.study.diagnoses import Diagnosed
 from unpg.study.plan import HELD_OUT, Plan
 
 __all__ = ["ArmDifference", "ArmMean", "Choice", "Summary", "sum_up", "summary_path", "write_summary"]
@@ -118,6 +120,9 @@ class Summary:
         choices: Of arms that are tuned.
         similarities: By arm, then benchmark: what WDFS asks of the pairs, means over seeds.
         statistics: By arm: what the loss says of itself in the last epoch, means over seeds.
+        seen: By arm: which negatives its loss sees over the training set, by sample and figure, means over the seeds
+            that ``unpg study diagnose`` has diagnosed.
+        training: By arm: the similarities of those diagnoses.
         finals: By arm: finished final runs, of how many.
         without_replicates: Files that are absent, whose runs are here by seeds alone.
         diverged: Runs that diverged.
@@ -131,6 +136,8 @@ class Summary:
     choices: tuple[Choice, ...]
     similarities: dict[str, dict[str, dict[str, float]]]
     statistics: dict[str, dict[str, float]]
+    seen: dict[str, dict[str, dict[str, float]]]
+    training: dict[str, dict[str, float]]
     finals: dict[str, tuple[int, int]]
     without_replicates: tuple[str, ...]
     diverged: tuple[str, ...]
@@ -154,11 +161,15 @@ def write_summary(path: Path, summary: Summary) -> None:
     partial.replace(path)
 
 
-def sum_up(plan: Plan) -> Summary:
+def sum_up(plan: Plan, diagnosed: Mapping[str, Sequence[Diagnosed]] = MappingProxyType({})) -> Summary:
     """The summary of what is finished.
 
+    Args:
+        plan: The study and its results.
+        diagnosed: By arm, the diagnoses of its final runs.
+
     Raises:
-        DataError: Nothing is, or a file of replicates or an earlier summary is damaged.
+        DataError: Nothing is finished, or a file of replicates or an earlier summary is damaged.
     """
     study = plan.study
     done = {arm: _done(plan, arm) for arm in study.arms}
@@ -194,6 +205,8 @@ def sum_up(plan: Plan) -> Summary:
         choices=tuple(_choices(plan)),
         similarities={arm: _similarities(plan, [d for _, d in lines]) for arm, lines in done.items() if lines},
         statistics={arm: _statistics(plan, [d for _, d in lines]) for arm, lines in done.items() if lines},
+        seen={arm: _by_group([one.samples for one in found]) for arm, found in diagnosed.items() if found},
+        training={arm: _means([one.similarities for one in found]) for arm, found in diagnosed.items() if found},
         finals={arm: (len(lines), len(study.seeds)) for arm, lines in done.items()},
         without_replicates=tuple(dict.fromkeys(missing)),
         diverged=tuple(
@@ -334,11 +347,17 @@ def _choices(plan: Plan) -> list[Choice]:
 
 
 def _similarities(plan: Plan, digests: Sequence[str]) -> dict[str, dict[str, float]]:
-    lines = [plan.results[digest]["similarities"] for digest in digests]
-    return {
-        benchmark: {name: statistics.fmean(line[benchmark][name] for line in lines) for name in lines[0][benchmark]}
-        for benchmark in lines[0]
-    }
+    return _by_group([plan.results[digest]["similarities"] for digest in digests])
+
+
+def _by_group(runs: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Means over runs, in the groups that all of them have."""
+    shared = [name for name in runs[0] if all(name in run for run in runs)]
+    return {name: _means([run[name] for run in runs]) for name in shared}
+
+
+def _means(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: statistics.fmean(run[name] for run in runs) for name in runs[0]}
 
 
 def _statistics(plan: Plan, digests: Sequence[str]) -> dict[str, float]:

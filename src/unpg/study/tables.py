@@ -4,6 +4,7 @@ from typing import Any
 
 from unpg.report.table import Cell, Table, heading, number_cell, rate_text
 from unpg.study.budget import seed_spread
+from unpg.study.diagnoses import DRAWN
 from unpg.study.recipe import Study
 from unpg.study.summary import SEEDS, Summary
 
@@ -13,7 +14,7 @@ __all__ = ["endpoint_heading", "study_tables"]
 def study_tables(study: Study, summary: Summary) -> list[Table]:
     """Endpoints, differences, what was chosen, and what the similarities and the loss were at the end."""
     tables = [_endpoints(study, summary), _differences(study, summary), _choices(study, summary)]
-    return [table for table in (*tables, _similarities(study, summary)) if table.length]
+    return [table for table in (*tables, _similarities(study, summary), _seen(study, summary)) if table.length]
 
 
 def endpoint_heading(endpoint: str) -> str:
@@ -117,6 +118,26 @@ def _similarities(study: Study, summary: Summary) -> Table:
     )
     columns = ("Arm", *_SIMILARITIES.values(), *_STATISTICS.values())
     return Table(f"{study.name}: similarities", columns, (("", "", tuple(rows)),), notes)
+
+
+_DENSITIES = {"CLPG": "Classes", "MLPG": "Batch", DRAWN: "Union, filtered", "UNPG, all kept": "Union, unfiltered"}
+
+
+def _seen(study: Study, summary: Summary) -> Table:
+    rows = []
+    for arm, samples in summary.seen.items():
+        cells = [number_cell(summary.training[arm][name]) for name in _SIMILARITIES]
+        cells += [number_cell(samples.get(name, {}).get("tail_density")) for name in _DENSITIES]
+        cells.append(number_cell(samples.get(DRAWN, {}).get("class_share")))
+        rows.append((Cell(study.label(arm)), *cells))
+    notes = (
+        "All pairs of the training set, in evaluation mode. Tail density: how often a sample of negatives draws from "
+        "the hardest 0.1 % of all negatives, 1 being right; 'filtered' as the arm filters, r = 1.5 without UNPG. "
+        "Share: of class similarities in the union. Means over seeds.",
+    )
+    densities = [f"{name}: tail density" for name in _DENSITIES.values()]
+    columns = ("Arm", *_SIMILARITIES.values(), *densities, "Share of classes")
+    return Table(f"{study.name}: negatives seen", columns, (("", "", tuple(rows)),), notes)
 
 
 def _methods(summary: Summary) -> list[str]:

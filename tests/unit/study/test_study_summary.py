@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from unpg.errors import DataError
 from unpg.evaluate.intervals import t_p_value, t_quantile
 from unpg.report.writers import to_markdown
 from unpg.study.budget import detectable, hours, seed_spread
-from unpg.study.figures import _over_seeds, _pushed, study_figures
+from unpg.study.diagnoses import DRAWN, Diagnosed, read_diagnoses
+from unpg.study.figures import _over_seeds, _pushed, _ratio, study_figures
 from unpg.study.summary import BOOTSTRAP, SEEDS, sum_up, summary_path, write_summary
 from unpg.study.tables import study_tables
 
@@ -150,11 +152,70 @@ def test_tables_and_figures_show_every_arm(made):
     assert endpoints.groups[0][2][0][2].text == f"{100 * scores['tar@far=1e-2'][0].mean():.2f}"
     assert endpoints.columns[2] == "test: TAR at FAR 10⁻²"
     assert similarities.groups[0][2][0][similarities.columns.index("Share of batch")].text == "0.25"
-    figures = study_figures(plan.study, summary, plan.curves(), plan.by_epoch())
-    assert list(figures) == ["endpoint", "tar-base", "training-base"]
+    seen = {arm: [diagnosed(1.0)] for arm in ("base", "better", "level")}
+    figures = study_figures(plan.study, summary, plan.curves(), plan.by_epoch(), seen)
+    assert list(figures) == ["endpoint", "tar-base", "training-base", "seen-base"]
     for drawing in figures.values():
         assert drawing.svg.startswith("<svg")
         assert all(f">{name}<" in drawing.svg for name in ("Base", "Better", "Level"))
+
+
+def diagnosed(density: float) -> Diagnosed:
+    """A run whose classes draw only below zero, and whose batch draws what there is."""
+    names = ("CLPG", "MLPG", DRAWN)
+    there = (200.0,) * 120 + (50.0,) * 8
+    return Diagnosed(
+        {"robust_inf_positive": 0.1, "robust_sup_negative": 0.5, "overlap": 0.25, "violation": 0.125},
+        {name: {"tail_density": density, "class_share": 0.5} for name in names},
+        {"negatives": there, "CLPG": (3.0,) * 64 + (0.0,) * 64, "MLPG": tuple(2 * n for n in there), DRAWN: there},
+    )
+
+
+def test_diagnoses_are_means_over_seeds_and_only_of_what_is_there(made):
+    plan, _, _ = made()
+    summary = sum_up(plan, {"better": [diagnosed(1.0), diagnosed(4.0)], "level": []})
+    assert summary.seen.keys() == summary.training.keys() == {"better"}
+    assert summary.seen["better"]["CLPG"]["tail_density"] == 2.5
+    *_, table = study_tables(plan.study, summary)
+    ((label, *cells),) = table.groups[0][2]
+    told = dict(zip(table.columns[1:], (cell.text for cell in cells), strict=True))
+    assert label.text == "Better"
+    assert told["Overlap"] == "0.25"
+    assert told["Classes: tail density"] == "2.5"
+    assert told["Union, unfiltered: tail density"] == ""
+
+
+def test_what_is_drawn_is_a_multiple_of_what_there_is():
+    at, classes = _ratio([diagnosed(1.0), diagnosed(1.0)], "CLPG")
+    assert at[0] == -1 + 1 / 128
+    assert len(at) == 128  # fifty pairs a run are a hundred
+    there = 200 * 120 + 50 * 8
+    assert np.allclose(classes[:64], (1 / 64) / (200 / there))
+    assert np.all(classes[64:] == 0)
+    at, batch = _ratio([diagnosed(1.0)], "MLPG")
+    assert len(at) == 120
+    assert np.allclose(batch, 1)
+    assert len(_ratio([diagnosed(1.0)], "UNPG, all kept")[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d.update(samples=3), "samples"),
+        (lambda d: d.pop("similarities"), "similarities"),
+        (lambda d: d["histograms"].pop("negatives"), "must have negatives"),
+        (lambda d: d["histograms"]["CLPG"].pop(), "128 counts each"),
+    ],
+)
+def test_a_damaged_diagnosis_is_named(tmp_path, change, said):
+    path = tmp_path / "made.diagnosis.json"
+    plain = json.loads(json.dumps(vars(diagnosed(1.0))))
+    path.write_text(json.dumps({"abc": plain}))
+    assert read_diagnoses(path)["abc"] == diagnosed(1.0)
+    change(plain)
+    path.write_text(json.dumps({"abc": plain}))
+    with pytest.raises(DataError, match=rf"(?s)made.diagnosis.json, abc: .*{said}.*unpg study diagnose"):
+        read_diagnoses(path)
 
 
 def test_what_the_batch_pushes_is_its_part_of_the_negatives():
