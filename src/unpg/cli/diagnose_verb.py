@@ -115,8 +115,9 @@ def _show(one: SetDiagnosis, console: Console) -> None:
         cells = (seen.minimum, *(seen.quantile(q) for q in (0.001, 0.5, 0.999)), seen.maximum)
         table.add_row(name, f"{int(seen.total):,}", *(f"{cell:.3f}" for cell in cells))
     console.print(table)
+    relative = "" if wdfs.relative_gap is None else f" ({wdfs.relative_gap:.2f} times the distance of their means)"
     console.print(
-        f"inf S^p - sup S^n: {wdfs.gap:.3f}, robust (0.1 % and 99.9 %) {wdfs.robust_gap:.3f}; above zero is "
+        f"inf S^p - sup S^n: {wdfs.gap:.3f}, robust (0.1 % and 99.9 %) {wdfs.robust_gap:.3f}{relative}; above zero is "
         f"well-discriminative.\n"
         f"Violations: {100 * wdfs.genuine_below / p.total:.2f} % of S^p do not exceed sup S^n, "
         f"{100 * wdfs.impostor_above / n.total:.2f} % of S^n reach inf S^p; P(p <= n) = {100 * wdfs.violation:.3f} %. "

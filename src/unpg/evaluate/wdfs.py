@@ -63,6 +63,16 @@ class Wdfs:
         return self.robust_inf - self.robust_sup
 
     @property
+    def relative_gap(self) -> float | None:
+        """``robust_gap`` in units of the distance of the means of S^p and S^n; None unless S^p has the larger mean.
+
+        A gap in cosine narrows when all similarities draw together, and nothing is told apart any better. This one does
+        not see how wide they are spread.
+        """
+        between = self.positives.mean - self.negatives.mean
+        return self.robust_gap / between if between > 0 else None
+
+    @property
     def overlap(self) -> float:
         """Overlapping coefficient of S^p and S^n: see :func:`overlap`."""
         return overlap(self.positives, self.negatives)
@@ -104,6 +114,7 @@ class Wdfs:
             "robust_inf_positive": self.robust_inf,
             "robust_sup_negative": self.robust_sup,
             "robust_gap": self.robust_gap,
+            "relative_gap": self.relative_gap,
             "overlap": self.overlap,
             "overlap_bin": OVERLAP_BIN,
             "genuine_below": {"pairs": int(self.genuine_below), "share": self.genuine_below / p.total},

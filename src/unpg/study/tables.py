@@ -1,5 +1,6 @@
 """The tables of a study, for the screen and for Markdown."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from unpg.report.table import Cell, Table, heading, number_cell, rate_text
@@ -111,13 +112,23 @@ def _similarities(study: Study, summary: Summary) -> Table:
     for arm, by_benchmark in summary.similarities.items():
         seen, stats = by_benchmark.get(benchmark, {}), summary.statistics[arm]
         cells = [number_cell(seen.get(name)) for name in _SIMILARITIES]
+        cells.append(number_cell(_relative_gap(seen)))
         rows.append((Cell(study.label(arm)), *cells, *(number_cell(stats.get(name)) for name in _STATISTICS)))
     notes = (
-        f"Similarities of the pairs of {benchmark} (robust: 0.1 % left out); shares of the softmax denominator, rank "
-        "and pairwise cosine of a training batch in the last epoch. Means over seeds.",
+        f"Similarities of the pairs of {benchmark} (robust: 0.1 % left out; gap: inf less sup, over the distance of "
+        "the means); shares of the softmax denominator, rank and pairwise cosine of a training batch in the last epoch. "
+        "Means over seeds.",
     )
-    columns = ("Arm", *_SIMILARITIES.values(), *_STATISTICS.values())
+    columns = ("Arm", *_SIMILARITIES.values(), "Gap", *_STATISTICS.values())
     return Table(f"{study.name}: similarities", columns, (("", "", tuple(rows)),), notes)
+
+
+def _relative_gap(seen: Mapping[str, float]) -> float | None:
+    """:attr:`unpg.evaluate.wdfs.Wdfs.relative_gap` of means over seeds."""
+    if not {"mean_positive", "mean_negative"} <= seen.keys():
+        return None
+    between = seen["mean_positive"] - seen["mean_negative"]
+    return (seen["robust_inf_positive"] - seen["robust_sup_negative"]) / between if between > 0 else None
 
 
 _DENSITIES = {"CLPG": "Classes", "MLPG": "Batch", DRAWN: "Union, filtered", "UNPG, all kept": "Union, unfiltered"}

@@ -44,6 +44,17 @@ def test_figures_match_a_double_loop():
     assert found.robust_inf == np.quantile(p, 0.001, method="inverted_cdf")
     assert found.robust_sup == np.quantile(n, 0.999, method="inverted_cdf")
     assert found.robust_gap == found.robust_inf - found.robust_sup
+    assert found.relative_gap == pytest.approx(found.robust_gap / (p.mean() - n.mean()), rel=1e-9)
+
+
+def test_the_relative_gap_does_not_see_how_wide_similarities_are_spread():
+    rng = np.random.default_rng(3)
+    p, n = rng.normal(0.4, 0.1, 2000), rng.normal(0, 0.1, 4000)
+    wide, narrow = of(p, n), of(0.5 * p + 0.1, 0.5 * n + 0.1)
+    assert narrow.robust_gap == pytest.approx(wide.robust_gap / 2, rel=1e-6)
+    assert narrow.relative_gap == pytest.approx(wide.relative_gap, rel=1e-6)
+    assert of(n, p).relative_gap is None
+    assert of([0.5], [0.5]).to_dict()["relative_gap"] is None
 
 
 def test_auc_is_that_of_the_curve():
@@ -65,7 +76,7 @@ def test_robust_forms_shrug_at_one_mislabelled_picture():
 def test_a_perfectly_separated_set_does_not_overlap():
     eye = np.eye(6)[np.repeat(np.arange(6), 3)]
     found = of_set(eye, np.repeat(np.arange(6), 3))
-    assert (found.gap, found.robust_gap) == (1.0, 1.0)
+    assert (found.gap, found.robust_gap, found.relative_gap) == (1.0, 1.0, 1.0)
     assert (found.overlap, found.violation, found.auc_complement) == (0, 0, 0)
     assert (found.genuine_below, found.impostor_above) == (0, 0)
     # Apart, but within one bin of the overlap.

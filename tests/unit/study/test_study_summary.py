@@ -15,7 +15,7 @@ from unpg.study.budget import detectable, hours, seed_spread
 from unpg.study.diagnoses import DRAWN, Diagnosed, read_diagnoses
 from unpg.study.figures import _over_seeds, _pushed, _ratio, study_figures
 from unpg.study.summary import BOOTSTRAP, SEEDS, sum_up, summary_path, write_summary
-from unpg.study.tables import study_tables
+from unpg.study.tables import _relative_gap, study_tables
 
 FIGURES = ("tar@far=1e-2", "eer")
 
@@ -153,6 +153,9 @@ def test_tables_and_figures_show_every_arm(made):
     assert endpoints.columns[2] == "test: TAR at FAR 10⁻²"
     assert similarities.groups[0][2][0][similarities.columns.index("Share of batch")].text == "0.25"
     seen = {arm: [diagnosed(1.0)] for arm in ("base", "better", "level")}
+    ends = {"robust_inf_positive": -0.1, "robust_sup_negative": 0.5, "mean_positive": 0.4, "mean_negative": 0.1}
+    assert _relative_gap(ends) == pytest.approx(-2)
+    assert _relative_gap({"overlap": 0.1}) is None
     figures = study_figures(plan.study, summary, plan.curves(), plan.by_epoch(), seen)
     assert list(figures) == ["endpoint", "tar-base", "training-base", "seen-base"]
     for drawing in figures.values():
