@@ -97,8 +97,8 @@ def wdfs_table(runs: Sequence[RunData]) -> Table | None:
     )
     note = (
         "Cosines. inf Sᵖ and sup Sⁿ belong to one pair each; the robust forms leave out 0.1 % of the pairs. The space "
-        "is well-discriminative if the gap is above zero (arXiv 2203.11593). Relative: the robust gap over the distance "
-        "of the means of Sᵖ and Sⁿ, which shrinks too when all similarities draw together."
+        "is well-discriminative if the gap is above zero (arXiv 2203.11593). Relative: the robust gap over the "
+        "distance of the means of Sᵖ and Sⁿ, which shrinks too when all similarities draw together."
     )
     return Table("Well-discriminative feature space", columns, tuple(groups), (note,))
 

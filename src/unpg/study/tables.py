@@ -116,8 +116,8 @@ def _similarities(study: Study, summary: Summary) -> Table:
         rows.append((Cell(study.label(arm)), *cells, *(number_cell(stats.get(name)) for name in _STATISTICS)))
     notes = (
         f"Similarities of the pairs of {benchmark} (robust: 0.1 % left out; gap: inf less sup, over the distance of "
-        "the means); shares of the softmax denominator, rank and pairwise cosine of a training batch in the last epoch. "
-        "Means over seeds.",
+        "the means); shares of the softmax denominator, rank and pairwise cosine of a training batch in the last "
+        "epoch. Means over seeds.",
     )
     columns = ("Arm", *_SIMILARITIES.values(), "Gap", *_STATISTICS.values())
     return Table(f"{study.name}: similarities", columns, (("", "", tuple(rows)),), notes)
