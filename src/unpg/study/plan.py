@@ -85,15 +85,14 @@ class Plan:
         return None if best is None else merged(own, self.study.arms[arm].trials[best])
 
     def chosen(self, arm: str) -> int | None:
-        """Number of the trial that the held-out people prefer, the first of equals; None while one lacks.
+        """Number of the trial that the held-out people prefer, the first of equals; None while one lacks, or if none is asked for.
 
         Raises:
             DataError: All of them diverged.
         """
         trials, tuning = self.trials(arm), self.study.tuning
-        assert tuning is not None
         lines = [None if run is None else self.results.get(run.digest) for run in trials]
-        if not trials or any(line is None for line in lines):
+        if tuning is None or not trials or any(line is None for line in lines):
             return None
         sign = -1 if tuning.figure in LESS_IS_BETTER else 1
         scores = [self._score(line, tuning.figure) for line in lines if line is not None]

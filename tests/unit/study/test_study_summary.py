@@ -134,6 +134,13 @@ def test_a_summary_is_written_whole_and_read_by_anyone(made, tmp_path):
     assert told["finals"]["base"] == [3, 3]
 
 
+def test_a_study_without_tuning_is_summed_up_too(made, values, planned):
+    values["tuning"] = None
+    plan, _, _ = made()
+    assert plan.study.tuning is None
+    assert sum_up(plan).choices == ()
+
+
 def test_one_seed_without_replicates_has_no_interval_and_no_difference(made, values, planned):
     made(replicates=False)
     values["seeds"] = [1]
