@@ -85,7 +85,9 @@ class Plan:
         return None if best is None else merged(own, self.study.arms[arm].trials[best])
 
     def chosen(self, arm: str) -> int | None:
-        """Number of the trial that the held-out people prefer, the first of equals; None without trials, or while one lacks.
+        """Number of the trial that the held-out people prefer, the first of equals.
+
+        None without trials, or while one lacks.
 
         Raises:
             DataError: All of them diverged.
