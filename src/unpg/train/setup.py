@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def prepare(config: TrainConfig, world: World = ALONE) -> Setup:
         kind,
         input_size=config.preprocessing.size,
         preprocessing=config.preprocessing,
-        info={"trained_with": to_dict(config)},
+        info={"trained_with": _for_json(to_dict(config))},
         **settings,
     )
     sampler = _sampler(config, images)
@@ -238,6 +239,17 @@ def located(settings: Any) -> Any:
         return {k: located(v) for k, v in settings.items()}
     if isinstance(settings, list | tuple):
         return [located(v) for v in settings]
+    return settings
+
+
+def _for_json(settings: Any) -> Any:
+    """Plain settings with infinities, which JSON cannot hold, as YAML writes them: an ``r`` of ``.inf`` is text."""
+    if isinstance(settings, dict):
+        return {name: _for_json(value) for name, value in settings.items()}
+    if isinstance(settings, list):
+        return [_for_json(value) for value in settings]
+    if isinstance(settings, float) and math.isinf(settings):
+        return ".inf" if settings > 0 else "-.inf"
     return settings
 
 

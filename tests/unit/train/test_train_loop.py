@@ -9,8 +9,11 @@ import pytest
 import torch
 from rich.console import Console
 
+from unpg.cli.main import main
 from unpg.config import from_dict, read_yaml
+from unpg.diagnose import DiagnoseOptions, diagnose_run
 from unpg.errors import ConfigError, DataError
+from unpg.evaluate import save_diagnosis
 from unpg.export import load_model
 from unpg.losses import LOSSES, LossOutput, PairLoss
 from unpg.train import TrainConfig, loop, train
@@ -159,6 +162,18 @@ def test_the_saved_configuration_repeats_the_run(tiny, tmp_path):
     assert again.loss["m"] == 0.2
     train(again, tmp_path / "b")
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+def test_a_filter_that_keeps_all_is_a_setting_like_others(tiny, tmp_path):
+    """An infinite r is in YAML and not in JSON: the run must end, be resumed, judged and reported all the same."""
+    train(tiny(epochs=2, unpg={**UNPG, "r": float("inf")}), tmp_path / "run")
+    assert "r: .inf" in (tmp_path / "run" / "config.yaml").read_text()
+    assert load_model(tmp_path / "run" / "model.safetensors").info["trained_with"]["unpg"]["r"] == ".inf"
+    again = from_dict(TrainConfig, read_yaml(tmp_path / "run" / "config.yaml"))
+    assert again.unpg.r == float("inf")
+    (found, *_) = diagnose_run(tmp_path / "run", options=DiagnoseOptions(device="cpu"))
+    save_diagnosis(tmp_path / "run", [found])
+    assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "report.html")]) == 0
 
 
 def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tiny, tmp_path):
