@@ -5,6 +5,7 @@ read on any machine.
 """
 
 import dataclasses
+import math
 import re
 import types
 import typing
@@ -16,7 +17,7 @@ import yaml
 
 from unpg.errors import ConfigError, UnpgError, did_you_mean, shown
 
-__all__ = ["from_dict", "from_yaml", "load_yaml", "parse_yaml", "read_yaml", "to_dict", "write_yaml"]
+__all__ = ["for_json", "from_dict", "from_yaml", "load_yaml", "parse_yaml", "read_yaml", "to_dict", "write_yaml"]
 
 T = TypeVar("T")
 
@@ -149,6 +150,17 @@ def to_dict(config: Any) -> Any:
     if isinstance(config, list | tuple):
         return [to_dict(v) for v in config]
     return config
+
+
+def for_json(settings: Any) -> Any:
+    """Plain settings with infinities, which JSON does not know, as YAML writes them: an ``r`` of ``.inf`` is text."""
+    if isinstance(settings, Mapping):
+        return {name: for_json(value) for name, value in settings.items()}
+    if isinstance(settings, list):
+        return [for_json(value) for value in settings]
+    if isinstance(settings, float) and math.isinf(settings):
+        return ".inf" if settings > 0 else "-.inf"
+    return settings
 
 
 class _Loader(yaml.SafeLoader):

@@ -204,6 +204,7 @@ def _seen(study: Study, family: Sequence[str], diagnosed: Mapping[str, Sequence[
                     entries.setdefault(label, *axes.plot(at, ratio, **line_style(number)))
         for axes in panels[len(family) :]:
             axes.remove()
+            panels[len(family) - 2].tick_params(labelbottom=True)  # nothing stands below it any more
         panels[0].set(xlim=(0, 0.8), yscale="log", ylim=(0.02, 50))
         panels[0].yaxis.set_major_formatter(FuncFormatter(power))
         panels[0].yaxis.set_minor_formatter(NullFormatter())

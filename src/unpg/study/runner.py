@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from unpg.config import for_json
 from unpg.errors import DataError, UnpgError
 from unpg.json_file import read_json_object
 from unpg.study.job import JOB, REPLICATES, RESULT, Job
@@ -140,7 +141,7 @@ def _record(run: Run, plan: Plan, out: Path) -> str:
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / REPLICATES, place)
     about = {"study": plan.study.name, "arm": run.arm, "trial": run.trial, "seed": run.seed}
-    plan.results.append({**about, **result, "changes": run.changes})
+    plan.results.append({**about, **result, "changes": for_json(run.changes)})
     if result["diverged"]:
         return "diverged"
     figures = plan.study.endpoints

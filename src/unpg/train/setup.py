@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from unpg.backbones import BACKBONES
-from unpg.config import to_dict
+from unpg.config import for_json, to_dict
 from unpg.data import ImageSet, PKSampler, Sampler, UniformSampler, split_identities
 from unpg.data.source import SOURCES
 from unpg.distributed import ALONE, World, global_batch_norm
@@ -117,7 +116,7 @@ def prepare(config: TrainConfig, world: World = ALONE) -> Setup:
         kind,
         input_size=config.preprocessing.size,
         preprocessing=config.preprocessing,
-        info={"trained_with": _for_json(to_dict(config))},
+        info={"trained_with": for_json(to_dict(config))},
         **settings,
     )
     sampler = _sampler(config, images)
@@ -239,17 +238,6 @@ def located(settings: Any) -> Any:
         return {k: located(v) for k, v in settings.items()}
     if isinstance(settings, list | tuple):
         return [located(v) for v in settings]
-    return settings
-
-
-def _for_json(settings: Any) -> Any:
-    """Plain settings with infinities, which JSON cannot hold, as YAML writes them: an ``r`` of ``.inf`` is text."""
-    if isinstance(settings, dict):
-        return {name: _for_json(value) for name, value in settings.items()}
-    if isinstance(settings, list):
-        return [_for_json(value) for value in settings]
-    if isinstance(settings, float) and math.isinf(settings):
-        return ".inf" if settings > 0 else "-.inf"
     return settings
 
 

@@ -1,13 +1,14 @@
 """Configurations: every fault is named with its path, and a written one comes back the same."""
 
 import itertools
+import json
 import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pytest
 
-from unpg.config import from_dict, from_yaml, read_yaml, to_dict, write_yaml
+from unpg.config import for_json, from_dict, from_yaml, read_yaml, to_dict, write_yaml
 from unpg.errors import ConfigError
 
 
@@ -160,3 +161,9 @@ def test_a_fault_names_the_file(tmp_path):
         from_yaml(Outer, tmp_path / "c.yaml")
     (tmp_path / "c.yaml").write_text("name: x\n")
     assert from_yaml(Outer, tmp_path / "c.yaml") == Outer("x")
+
+
+def test_infinities_are_text_where_json_has_none():
+    settings = {"r": math.inf, "deep": [{"low": -math.inf}, 1.5], "name": "x", "none": None}
+    assert for_json(settings) == {"r": ".inf", "deep": [{"low": "-.inf"}, 1.5], "name": "x", "none": None}
+    json.dumps(for_json(settings), allow_nan=False)
