@@ -29,7 +29,9 @@ class Stopped(UnpgError):
 
 class StopRequest:
     """Notes the first SIGTERM or SIGINT of a ``with`` block; the second one acts as it would without us, at once.
-    Two that come in the same instant, before Python has seen either, count as the first.
+
+    Two that come in the same instant, before Python has seen either, count as the first. Where a signal was ignored, as
+    shells have SIGINT ignored in what they start in the background, the second one ends the process all the same.
 
     Python hands signals to its main thread; in another thread this does nothing.
 
@@ -50,18 +52,17 @@ class StopRequest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = signal.Signals(number)
-        self._restore()
-        # Not print: the signal may have come in the middle of one.
-        told = f"\n{self.signal.name}: finishing the step, then saving. A second signal stops at once.\n"
-        with suppress(OSError):
-            os.write(2, told.encode())
-
-    def _restore(self) -> None:
         for number, handler in self._before.items():
             # None: a handler that was not set from Python, which Python cannot set again.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number)
+        for one, handler in self._before.items():
+            ends = signal.default_int_handler if one == signal.SIGINT else signal.SIG_DFL
+            signal.signal(one, ends if handler in (None, signal.SIG_IGN) else handler)
+        # Not print: the signal may have come in the middle of one.
+        told = f"\n{self.signal.name}: finishing the step, then saving. A second signal stops at once.\n"
+        with suppress(OSError):
+            os.write(2, told.encode())
