@@ -165,7 +165,7 @@ def test_the_saved_configuration_repeats_the_run(tiny, tmp_path):
 
 
 def test_a_filter_that_keeps_all_is_a_setting_like_others(tiny, tmp_path):
-    """An infinite r is in YAML and not in JSON: the run must end, be resumed, judged and reported all the same."""
+    """An infinite r is in YAML and not in JSON: the run must end, be diagnosed and reported all the same."""
     train(tiny(epochs=2, unpg={**UNPG, "r": float("inf")}), tmp_path / "run")
     assert "r: .inf" in (tmp_path / "run" / "config.yaml").read_text()
     assert load_model(tmp_path / "run" / "model.safetensors").info["trained_with"]["unpg"]["r"] == ".inf"
