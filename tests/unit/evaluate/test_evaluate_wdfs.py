@@ -71,6 +71,7 @@ def test_robust_forms_shrug_at_one_mislabelled_picture():
     clean, noisy = of(p, n), of(np.append(p, [-0.2]), np.append(n, [0.95]))
     assert clean.gap > 0 > noisy.gap
     assert noisy.robust_gap == pytest.approx(clean.robust_gap, abs=1e-3)
+    assert noisy.relative_gap == pytest.approx(clean.relative_gap, abs=1e-2)
 
 
 def test_a_perfectly_separated_set_does_not_overlap():
