@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loader
 from rich.console import Console
 
@@ -17,6 +18,13 @@ from unpg.train.setup import device_of
 __all__ = ["parse", "run"]
 
 _BOUNDED = "bounded_yaml"
+# Groups whose settings depend on a kind, and an example of one.
+_KINDS = {
+    "--data": "kind folder",
+    "--loss": "kind arcface",
+    "--backbone": "kind iresnet18",
+    "--unpg": "weight balanced",
+}
 _OURS = ("config", "out", "resume", "resume_from", "fine_tune_from")
 
 
@@ -32,6 +40,37 @@ def _bounded(text: str) -> Any:
     """What jsonargparse makes of a text, or of a file that a recipe names in place of a group of settings."""
     load_yaml(text, shown(text, 60))
     return get_loader("yaml")(text)
+
+
+def _written_out(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with the text of files (--loss arcface.yaml) in place of their names.
+
+    jsonargparse does so itself for groups of a fixed kind (--optim FILE), but not for those that depend on a kind.
+    """
+    left, out = list(arguments), []
+    while left:
+        argument = left.pop(0)
+        name, equals, value = argument.partition("=")
+        if name not in _KINDS:
+            out.append(argument)
+            continue
+        if not equals:
+            if not left:
+                raise ConfigError(f"{name} is the last word: {_wanted(name)}.")
+            value = left.pop(0)
+        is_file = Path(value).suffix in (".yaml", ".yml")
+        settings: Any = read_yaml(Path(value)) if is_file else load_yaml(value, f"{name} {shown(value, 60)}")
+        if not isinstance(settings, dict) and not (settings is None and name == "--unpg"):
+            raise ConfigError(f"{name} {shown(value, 60)} is no settings: {_wanted(name)}.")
+        out += [name, yaml.safe_dump(settings, default_flow_style=True, width=10**9).removesuffix("...\n")]
+    return out
+
+
+def _wanted(name: str) -> str:
+    return (
+        f"give a YAML file ({name} file.yaml), the settings one by one ({name}.{_KINDS[name]}), or in braces "
+        f"({name} '{{{_KINDS[name].replace(' ', ': ')}}}')"
+    )
 
 
 def parse(arguments: Sequence[str]) -> tuple[TrainConfig, Path, bool, Path | None]:
@@ -63,7 +102,7 @@ def parse(arguments: Sequence[str]) -> tuple[TrainConfig, Path, bool, Path | Non
         help="begin a new run from this checkpoint or run folder (--init.checkpoint), possibly with other people",
     )
     parser.add_class_arguments(TrainConfig)
-    found = parser.parse_args(list(arguments))
+    found = parser.parse_args(_written_out(arguments))
     files = found.config or []
     if found.out is None and not files:
         parser.error("give --config, or --out and the settings one by one")

@@ -63,6 +63,40 @@ def test_a_group_of_settings_may_be_a_file_of_its_own(tmp_path):
         assert (config.optim.lr, config.optim.kind, config.optim.weight_decay) == (0.02, "adamw", 0.25)
 
 
+def test_so_may_a_group_whose_settings_depend_on_a_kind(tmp_path):
+    file, loss, unpg = (tmp_path / f"{name}.yaml" for name in ("recipe", "loss", "unpg"))
+    file.write_text(SOUND + "loss: {kind: arcface, s: 32, m: 0.4}\nunpg: {start_epoch: 2}\n")
+    loss.write_text("kind: cosface\ns: 1e1\n")
+    unpg.write_text("r: .inf\nmemory: {size: 64}\n")
+    for arguments in (
+        ["--loss", str(loss), "--unpg", str(unpg)],
+        [f"--loss={loss}", f"--unpg={unpg}"],
+        ["--loss", "{kind: cosface, s: 1e1}", "--unpg={r: .inf, memory: {size: 64}}"],
+    ):
+        config = parse(["--config", str(file), *arguments, "--loss.m", "0.1"])[0]
+        # Another kind has other settings, so the recipe's are gone; what unpg does not name stays.
+        assert config.loss == {"kind": "cosface", "s": 10.0, "m": 0.1}
+        assert (config.unpg.r, config.unpg.start_epoch, config.unpg.memory.size) == (float("inf"), 2, 64)
+    assert parse(["--config", str(file), "--unpg", "null"])[0].unpg is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--loss", "arcface"], r"--loss 'arcface' is no settings: give a YAML file \(--loss file.yaml\)"),
+        (["--unpg=true"], r"--unpg 'true' is no settings: .*--unpg\.weight balanced"),
+        (["--backbone"], "--backbone is the last word"),
+        (["--data", "gone.yaml"], "gone.yaml does not exist"),
+        (["--loss", "{kind: [}"], "--loss '{kind: .*cannot be read as YAML"),
+    ],
+)
+def test_a_group_that_is_no_settings_is_refused_with_the_way_out(tmp_path, arguments, message):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(SOUND)
+    with pytest.raises(ConfigError, match=message):
+        parse(["--config", str(file), *arguments])
+
+
 def test_a_recipe_of_megabytes_is_not_read(tmp_path):
     file = tmp_path / "recipe.yaml"
     file.write_text(SOUND + "#" * (1 << 20))
