@@ -98,6 +98,7 @@ def test_a_study_runs_reports_what_failed_and_makes_nothing_twice(tmp_path, patt
             assert line["changes"].get("loss.s", 16) == best["changes"].get("loss.s", 16)
             # UNPG starts after the first of two epochs, whose four steps are those of the run without.
             assert line["shared_steps"] == (4 if line["arm"] == "unpg" else 0)
+            assert line["resumed"] is False
             assert ("share/batch" in line["by_epoch"]) == (line["arm"] == "unpg")
             assert 0 < line["scores"][str(strangers)]["auc"] <= 1
             assert line["similarities"][str(strangers)]["sup_negative"] <= 1
@@ -152,7 +153,7 @@ def test_a_study_runs_reports_what_failed_and_makes_nothing_twice(tmp_path, patt
     (tmp_path / "results" / "made.diagnosis.json").unlink()
     told = diagnosed()
     assert "left out  unpg/seed-0" in told
-    assert "is not here" in told
+    assert "no folder of it is in study" in told
     (tmp_path / "results" / "made.diagnosis.json").write_bytes(before)
 
     # Another study beside it takes the base from there: its result, and its first epoch.
@@ -167,6 +168,19 @@ def test_a_study_runs_reports_what_failed_and_makes_nothing_twice(tmp_path, patt
     assert "plain/seed" not in told
     (line,) = (tmp_path / "results" / "other.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["shared_steps"] == 4
+    # Its base was diagnosed there, and the folders of that study serve here too.
+    command = [sys.executable, "-m", "unpg", "study", "diagnose", second.name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert [told.split()[1].split("-")[0] for told in done.stdout.splitlines()] == ["half/seed"]
+
+    # Judged with the mirror image, trials are made anew; final runs are trained already, and are judged anew.
+    mirrored = write(tmp_path, patterns, strangers, {"cosface": {"trials": [{"loss": {"s": 16}}]}}, flip="sum")
+    fourth = start(mirrored)
+    told, _ = fourth.communicate()
+    assert fourth.returncode == 0, told
+    assert told.count("begins    cosface/trial-0") == 1
+    last = lines(mirrored)[-1]
+    assert (last["trial"], last["resumed"]) == (None, best["changes"].get("loss.s", 16) == 16)
 
 
 def test_running_needs_neither_jsonargparse_nor_the_extra_report(tmp_path, patterns, strangers):
@@ -213,7 +227,7 @@ def test_a_killed_study_goes_on_from_its_checkpoints(tmp_path, patterns, strange
     wait_for(lambda: start_and_wait(path) == 0)
     assert (folder / "log.txt").read_text().count("Resuming after step") == 2
     (line,) = lines(path)
-    assert line["steps"] == 400
+    assert (line["steps"], line["resumed"]) == (400, True)
 
 
 def start_and_wait(path: Path) -> int:

@@ -109,7 +109,7 @@ def _tell_cost(plan: Plan, only: Sequence[str], jobs: int, console: Console) -> 
 def _tell_power(plan: Plan, console: Console) -> None:
     study = plan.study
     seeds = len(study.seeds)
-    compared = sum(arm.of is not None for arm in study.arms.values())
+    compared = study.comparisons
     seen = seed_spread([plan.differences(arm, study.primary) for arm in study.arms])
     spread = seen or (None if study.spread is None else math.sqrt(2) * study.spread)
     if spread is None or seeds < 2 or not compared:

@@ -120,9 +120,10 @@ def t_p_value(t: float, freedom: float) -> float:
     >>> round(t_p_value(2.776, 4), 3)
     0.05
     """
-    if math.isinf(t):
-        return 0.0
-    return 1.0 if t == 0 else min(_beta_cdf(freedom / (freedom + t * t), freedom / 2, 0.5), 1.0)
+    x = freedom / (freedom + t * t)
+    if x in (0.0, 1.0):  # the ends, by rounding too, where the kernel has no logarithm
+        return x
+    return min(_beta_cdf(x, freedom / 2, 0.5), 1.0)
 
 
 def check_confidence(confidence: float) -> float:

@@ -163,8 +163,8 @@ def _seeds(differences: Sequence[RunDifference]) -> Iterator[str]:
     if several:
         said = ", ".join(f"{name} {n}" for name, n in several.items())
         yield (
-            f"Means over training seeds ({said}): each draw takes people and seeds anew, so both chances are in the "
-            "interval. With two or three seeds that is rough."
+            f"Means over training seeds ({said}): each draw takes people anew, and deviates as other seeds would "
+            "(Student's t), so both chances are in the interval."
         )
     single = [name for name, n in counts.items() if n == 1]
     if not several:

@@ -112,8 +112,8 @@ def seed_table(runs: Sequence[RunData]) -> Table | None:
             groups.append((benchmark, "", rows))
     said = (
         "Rates in per cent: mean ± standard deviation between training seeds. The interval is of the mean: in each "
-        "draw people are drawn anew, and so are the seeds, their deviations widened by √(s / (s − 1)) for s seeds. "
-        "With two or three seeds even that is rough; with one the chance of training is not in it.",
+        "draw people are drawn anew, and other seeds deviate by Student's t with s − 1 degrees of freedom for s seeds. "
+        "With one seed the chance of training is not in it.",
         *notes,
     )
     return Table("Means over training seeds", ("Figure", *(r.label for r in of)), tuple(groups), said)

@@ -44,7 +44,8 @@ def _shared(plan: Plan, run: Run) -> int:
 
 def _speed(lines: Sequence[dict[str, Any]], device: str) -> float | None:
     """Images a second over the whole time of a run."""
-    done = [line for line in lines if not line["diverged"] and not line.get("shared_steps")]
+    whole = [line for line in lines if not line.get("shared_steps") and not line.get("resumed")]
+    done = [line for line in whole if not line["diverged"]]
     here = [line for line in done if line["machine"]["device"] == device] or done
     rates = [line["images"] * line["epochs"] / (line["seconds"] + line.get("evaluation_seconds", 0.0)) for line in here]
     return statistics.median(rates) if rates else None

@@ -19,6 +19,7 @@ from unpg.errors import ConfigError, DataError
 from unpg.evaluate import SetDiagnosis
 from unpg.json_file import read_json_object
 from unpg.study.plan import Plan
+from unpg.study.runner import finished_folder
 
 __all__ = ["DRAWN", "EDGES", "Diagnosed", "diagnose_study", "diagnoses_of", "diagnoses_path", "read_diagnoses"]
 
@@ -66,17 +67,17 @@ def diagnose_study(
         DataError: The data are missing, or the file of diagnoses is damaged.
     """
     path = diagnoses_path(plan.results.path)
-    known = read_diagnoses(path)
+    known, everywhere = read_diagnoses(path), _all_diagnoses(plan)
     for arm in only or plan.study.arms:
         for run in plan.finals(arm):
             line = None if run is None else plan.results.get(run.digest)
-            if run is None or line is None or line["diverged"] or run.digest in known:
+            if run is None or line is None or line["diverged"] or run.digest in known.keys() | everywhere.keys():
                 continue
-            folder = out / plan.study.name / run.name
-            if not (folder / "summary.json").exists():
-                console.print(f"left out  {run.name}: its folder {folder} is not here", markup=False)
+            folder = finished_folder(run, out / plan.study.name)
+            if folder is None:
+                console.print(f"left out  {run.name}: no folder of it is in {out}", markup=False)
                 continue
-            known[run.digest] = _kept(diagnose_run(folder, options=options)[0])
+            known[run.digest] = _kept(diagnose_run(Path(folder), options=options)[0])
             _write(path, known)
             density = {name: one["tail_density"] for name, one in known[run.digest].samples.items() if name in _SAMPLES}
             said = ", ".join(f"{name} {value:.2f}" for name, value in density.items())
@@ -92,11 +93,20 @@ def diagnoses_of(plan: Plan) -> dict[str, list[Diagnosed]]:
     """Of each arm, the final runs that have been diagnosed.
 
     Raises:
-        DataError: The file of diagnoses is damaged.
+        DataError: A file of diagnoses is damaged.
     """
-    known = read_diagnoses(diagnoses_path(plan.results.path))
+    known = _all_diagnoses(plan)
     finals = {arm: [run.digest for run in plan.finals(arm) if run is not None] for arm in plan.study.arms}
     return {arm: [known[digest] for digest in runs if digest in known] for arm, runs in finals.items()}
+
+
+def _all_diagnoses(plan: Plan) -> dict[str, Diagnosed]:
+    """Those of this study and of others beside it, of which it may have runs."""
+    own = diagnoses_path(plan.results.path)
+    found: dict[str, Diagnosed] = {}
+    for path in [*sorted(own.parent.glob("*.diagnosis.json")), own]:
+        found |= read_diagnoses(path)
+    return found
 
 
 def read_diagnoses(path: Path) -> dict[str, Diagnosed]:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ from unpg.train.summary import environment
 
 __all__ = ["JOB", "REPLICATES", "RESULT", "Job", "main"]
 
-JOB, RESULT, REPLICATES = "job.json", "result.json", "replicates.npz"
+JOB, SHARED, RESULT, REPLICATES = "job.json", "shared.json", "result.json", "replicates.npz"
 
 CURVE_FARS = tuple(float(f"{far:.3g}") for far in np.geomspace(1e-6, 1e-1, 31))
 """FARs of the curves that a line keeps, six a decade."""
@@ -61,6 +61,7 @@ class Job:
         config: The training run.
         digest: Of the run; a result of another one is made anew.
         benchmarks: Test sets to judge with intervals afterwards; none for a trial, which judges held-out people.
+        flip: Of the mirror image, as in :class:`~unpg.train.EvaluationConfig`, when judging them.
         intervals: Draws of the bootstrap.
         prefix: Folder of a finished run that is the same until UNPG starts; see :func:`unpg.train.fork.fork`.
     """
@@ -68,6 +69,7 @@ class Job:
     config: TrainConfig
     digest: str
     benchmarks: tuple[str, ...]
+    flip: Literal["none", "sum", "concat"]
     intervals: Bootstrap
     prefix: str | None = None
 
@@ -113,17 +115,20 @@ def main(arguments: Sequence[str]) -> int:
 
 def _trained(job: Job, folder: Path, console: Console) -> dict[str, Any]:
     """What training says of itself; trains unless that is done."""
-    shared = 0
+    begun = (folder / "config.yaml").exists()
     if not (folder / "summary.json").exists():
-        if job.prefix is not None and not (folder / "config.yaml").exists():
-            shared = fork(Path(job.prefix), resolve(job.config), folder)
-            console.print(f"The first {shared} steps are those of {job.prefix}.")
+        if job.prefix is not None and not begun:
+            steps = fork(Path(job.prefix), resolve(job.config), folder)
+            _write(folder / SHARED, json.dumps({"steps": steps}))
+            console.print(f"The first {steps} steps are those of {job.prefix}.")
         train(job.config, folder, resume=(folder / "config.yaml").exists(), console=console)
+    shared = read_json_object(folder / SHARED)["steps"] if (folder / SHARED).exists() else 0
     summary = read_json_object(folder / "summary.json")
     taken = ("seconds", "images_per_second", "images", "identities", "steps", "epochs", "final_loss")
     return {
         **{name: summary[name] for name in (*taken, "skipped_steps", "unreadable", "data_digest")},
         "shared_steps": shared,
+        "resumed": begun,  # its seconds are those of the last process
         "by_epoch": _by_epoch(folder),
         "scores": summary["results"],
         "machine": _machine(job.config),
@@ -135,10 +140,8 @@ def _judged(job: Job, folder: Path, console: Console) -> dict[str, Any]:
     """Figures, curves, similarities and replicates of the last checkpoint on every benchmark."""
     began = time.perf_counter()
     device = str(device_of(job.config.device))
-    options = job.config.evaluation
-    embed = embedder(
-        load_model(folder / "model.safetensors"), flip=options.flip, batch_size=options.batch_size, device=device
-    )
+    model = load_model(folder / "model.safetensors")
+    embed = embedder(model, flip=job.flip, batch_size=job.config.evaluation.batch_size, device=device)
     found: dict[str, dict[str, Any]] = {"scores": {}, "curves": {}, "similarities": {}, "intervals": {}}
     replicates: dict[str, NDArray[np.float32]] = {}
     for name in job.benchmarks:
@@ -222,7 +225,9 @@ def _by_epoch(folder: Path) -> dict[str, list[float | None]]:
             # The last step of an epoch stands at a whole number.
             epochs.setdefault(math.ceil(event["epoch"]) - 1, []).append(values)
     names = dict.fromkeys(name for steps in epochs.values() for values in steps for name in values)
-    return {name: [_mean([v.get(name) for v in epochs[e]]) for e in sorted(epochs)] for name in names}
+    # Of an epoch shorter than `log_every` there may be no step; it keeps its place.
+    every = range(max(epochs, default=-1) + 1)
+    return {name: [_mean([v.get(name) for v in epochs.get(e, [])]) for e in every] for name in names}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -56,9 +56,14 @@ class Run:
 
     @property
     def name(self) -> str:
-        """In messages and as a folder, with the beginning of its digest."""
+        """In messages and as a folder, with :attr:`tag`."""
         what = f"seed-{self.seed}" if self.trial is None else f"trial-{self.trial}"
-        return f"{self.arm}/{what}-{self.trained[:8]}"
+        return f"{self.arm}/{what}-{self.tag}"
+
+    @property
+    def tag(self) -> str:
+        """The beginning of a digest: a final run can be judged anew, a trial is judged where it is trained."""
+        return (self.trained if self.trial is None else self.digest)[:8]
 
 
 class Plan:
@@ -87,21 +92,29 @@ class Plan:
     def chosen(self, arm: str) -> int | None:
         """Number of the trial that the held-out people prefer, the first of equals.
 
-        None without trials, or while one lacks.
+        None without trials, while one lacks, or if all diverged (:meth:`barren`).
 
         Raises:
-            DataError: All of them diverged.
+            DataError: The held-out people cannot tell the figure that chooses.
         """
-        trials, tuning = self.trials(arm), self.study.tuning
-        lines = [None if run is None else self.results.get(run.digest) for run in trials]
-        if tuning is None or not trials or any(line is None for line in lines):
+        tuning, scores = self.study.tuning, self._scores(arm)
+        if tuning is None or not scores or all(map(math.isnan, scores)):
             return None
         sign = -1 if tuning.figure in LESS_IS_BETTER else 1
-        scores = [self._score(line, tuning.figure) for line in lines if line is not None]
-        if all(math.isnan(score) for score in scores):
-            raise DataError(f"No trial of {arm!r} has {tuning.figure} of the held-out people: all diverged.")
         ranked = [-math.inf if math.isnan(score) else sign * score for score in scores]
         return ranked.index(max(ranked))
+
+    def barren(self, arm: str) -> bool:
+        """Whether all trials of an arm diverged: it has no settings, and never will."""
+        scores = self._scores(arm)
+        return bool(scores) and all(map(math.isnan, scores))
+
+    def _scores(self, arm: str) -> list[float]:
+        """What the held-out people say of each trial, NaN of one that diverged; empty while one lacks."""
+        lines = [self._line(run) for run in self.trials(arm)]
+        figure = "" if self.study.tuning is None else self.study.tuning.figure
+        scores = [self._score(line, figure) for line in lines if line is not None]
+        return scores if len(scores) == len(lines) else []
 
     def trials(self, arm: str) -> list[Run | None]:
         """The trials of an arm; None where the settings that they start from are not chosen yet."""

@@ -134,6 +134,11 @@ class Study:
         """The primary endpoint, then the others."""
         return (self.primary, *(e for e in self.secondary if e != self.primary))
 
+    @property
+    def comparisons(self) -> int:
+        """Arms that are compared with another one."""
+        return sum(arm.of is not None for arm in self.arms.values())
+
     def label(self, arm: str) -> str:
         """What tables call an arm."""
         return self.arms[arm].label or arm

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from unpg.array_file import read_arrays
-from unpg.errors import DataError, shown
+from unpg.errors import ConfigError, DataError, shown
 from unpg.evaluate import Replicates
 from unpg.json_file import parse_json
 from unpg.train.log import finite
@@ -46,15 +46,18 @@ class Results:
         lines: Of this file alone.
 
     Raises:
+        ConfigError: The path has another ending.
         DataError: A line is no result.
     """
 
     def __init__(self, path: Path) -> None:
+        if path.suffix != ".jsonl":  # replicates lie in the folder of that name without it
+            raise ConfigError(f"Results are kept in a file that ends in .jsonl; got {path}.")
         self.path = path
         self.lines = _lines(path)
         self._others: dict[str, tuple[Path, dict[str, Any]]] = {}
         for other in sorted(path.parent.glob("*.jsonl")):
-            if other != path:
+            if other != path and _holds_results(other):
                 self._others = {digest: (other, line) for digest, line in _lines(other).items()} | self._others
 
     def get(self, digest: str) -> dict[str, Any] | None:
@@ -74,6 +77,8 @@ class Results:
         plain = json.dumps(finite(dict(line)), allow_nan=False)
         with _alone(self.path.parent):
             before = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+            if before and not before.endswith("\n"):  # an editor's
+                before += "\n"
             partial = self.path.with_name(self.path.name + ".partial")
             partial.write_text(f"{before}{plain}\n", encoding="utf-8")
             partial.replace(self.path)
@@ -111,6 +116,11 @@ class Results:
             told["unit"],
             told["digest"],
         )
+
+
+def _holds_results(path: Path) -> bool:
+    """Whether any line looks like that of a run; a training log, say, ends in .jsonl too."""
+    return any(b'"digest"' in line and b'"arm"' in line for line in path.read_bytes().splitlines())
 
 
 def _lines(path: Path) -> dict[str, dict[str, Any]]:

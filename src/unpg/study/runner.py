@@ -18,10 +18,10 @@ from unpg.errors import DataError, UnpgError
 from unpg.json_file import read_json_object
 from unpg.study.job import JOB, REPLICATES, RESULT, Job
 from unpg.study.plan import Plan, Run
-from unpg.train import Stopped
+from unpg.train import EvaluationConfig, Stopped
 from unpg.train.stop import StopRequest
 
-__all__ = ["StudyIncomplete", "run_study"]
+__all__ = ["StudyIncomplete", "finished_folder", "run_study"]
 
 _POLL = 0.2
 
@@ -93,12 +93,22 @@ def run_study(
             f"stopped by {stop.signal.name}; {len(running)} runs have saved their state. The same command goes on.",
             stop.signal,
         )
+    lines = [plan.study.line(arm) for arm in only or plan.study.arms]
+    barren = dict.fromkeys(arm for line in lines for arm in line if plan.barren(arm))
+    reasons = []
     if failed:
         waiting = len(open_runs) - len(failed)
-        raise StudyIncomplete(
+        reasons.append(
             f"{len(failed)} runs failed{f', and {waiting} wait for their trials' if waiting else ''}. See "
             f"{', '.join(map(str, failed.values()))}. The same command tries them again."
         )
+    if barren:
+        reasons.append(
+            f"All trials of {', '.join(barren)} diverged: no settings for it, nor for what is built on it. Change "
+            f"{', '.join(f'arms.{arm}.trials' for arm in barren)} in the study's file."
+        )
+    if reasons:
+        raise StudyIncomplete(" ".join(reasons))
 
 
 def _start(
@@ -110,9 +120,11 @@ def _start(
     if plan.study.share_prefix and config.unpg is None:
         every = math.ceil(config.epochs / config.checkpoint_epochs)
         config = dataclasses.replace(config, checkpoint=dataclasses.replace(config.checkpoint, keep=every))
-    benchmarks = plan.study.benchmarks if run.trial is None else ()
-    begun = None if prefix is None else _finished(prefix, out)
-    Job(config, run.digest, benchmarks, plan.study.intervals, begun).write(folder)
+    benchmarks: tuple[str, ...] = ()
+    if run.trial is None:  # judged by the job: how, is no matter of the training, which another study may share
+        benchmarks, config = plan.study.benchmarks, dataclasses.replace(config, evaluation=EvaluationConfig())
+    begun = None if prefix is None else finished_folder(prefix, out)
+    Job(config, run.digest, benchmarks, plan.study.flip, plan.study.intervals, begun).write(folder)
     with _log(folder).open("ab") as log:
         # A session of its own: Ctrl-C reaches this process alone, which tells the others.
         return subprocess.Popen(
@@ -124,9 +136,9 @@ def _start(
         )
 
 
-def _finished(run: Run, out: Path) -> str | None:
+def finished_folder(run: Run, out: Path) -> str | None:
     """The folder of a run that is done, of this study or another one beside it; None if there is none any more."""
-    places = [out / run.name, *sorted(out.parent.glob(f"*/*/*-{run.trained[:8]}"))]
+    places = [out / run.name, *sorted(out.parent.glob(f"*/*/*-{run.tag}"))]
     return next((str(place) for place in places if (place / "summary.json").exists()), None)
 
 

@@ -28,6 +28,8 @@ __all__ = ["ArmDifference", "ArmMean", "Choice", "Summary", "sum_up", "summary_p
 T = TypeVar("T", "ArmMean", "ArmDifference")
 
 BOOTSTRAP, SEEDS = "bootstrap over people and seeds", "Student's t over seeds"
+PEOPLE = "bootstrap over people (one seed: no chance of training in it)"
+_DRAWN = (BOOTSTRAP, PEOPLE)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class ArmDifference:
         low: Lower end of its interval.
         high: Upper end.
         p: Two-sided.
-        p_holm: The same after Holm's correction over all arms of the study that are compared, in this endpoint.
+        p_holm: The same after Holm's correction over all comparisons that the study asks for, in this endpoint: those
+            that are not finished count too, or each look at a growing study would test with a smaller family.
         by_seed: Difference of each seed that both have.
         method: How interval and p were made.
         runs: Digests of the runs of both.
@@ -124,8 +127,10 @@ class Summary:
             that ``unpg study diagnose`` has diagnosed.
         training: By arm: the similarities of those diagnoses.
         finals: By arm: finished final runs, of how many.
+        comparisons: That the study asks for, and Holm's method corrects for.
         without_replicates: Files that are absent, whose runs are here by seeds alone.
         diverged: Runs that diverged.
+        barren: Arms all of whose trials diverged, so that there are no settings for them.
     """
 
     study: str
@@ -139,8 +144,10 @@ class Summary:
     seen: dict[str, dict[str, dict[str, float]]]
     training: dict[str, dict[str, float]]
     finals: dict[str, tuple[int, int]]
+    comparisons: int
     without_replicates: tuple[str, ...]
     diverged: tuple[str, ...]
+    barren: tuple[str, ...]
 
     def of(self, endpoint: str) -> tuple[list[ArmMean], list[ArmDifference]]:
         """Means and differences of one endpoint."""
@@ -194,8 +201,8 @@ def sum_up(plan: Plan, diagnosed: Mapping[str, Sequence[Diagnosed]] = MappingPro
             if of is not None
         ]
         here = [_better(difference, known) for difference in compared if difference is not None]
-        corrected = holm([difference.p for difference in here])
-        differences += [replace(d, p_holm=p) for d, p in zip(here, corrected, strict=True)]
+        corrected = holm([d.p for d in here] + [1.0] * (study.comparisons - len(here)))
+        differences += [replace(d, p_holm=p) for d, p in zip(here, corrected, strict=False)]
     return Summary(
         study=study.name,
         primary=study.primary,
@@ -208,12 +215,14 @@ def sum_up(plan: Plan, diagnosed: Mapping[str, Sequence[Diagnosed]] = MappingPro
         seen={arm: _by_group([one.samples for one in found]) for arm, found in diagnosed.items() if found},
         training={arm: _means([one.similarities for one in found]) for arm, found in diagnosed.items() if found},
         finals={arm: (len(lines), len(study.seeds)) for arm, lines in done.items()},
+        comparisons=study.comparisons,
         without_replicates=tuple(dict.fromkeys(missing)),
         diverged=tuple(
             f"{line['arm']}, " + (f"seed {line['seed']}" if line["trial"] is None else f"trial {line['trial']}")
             for line in plan.results.lines.values()
             if line["diverged"]
         ),
+        barren=tuple(arm for arm in study.arms if plan.barren(arm)),
     )
 
 
@@ -251,7 +260,7 @@ def _mean(plan: Plan, arm: str, endpoint: str, done: Sequence[tuple[int, str]], 
         effective = lines[0]["intervals"][benchmark]["effective_units"]
         one = next((m for m in seed_means(replicates, effective, confidence) if m.figure == figure), None)
         if one is not None and one.interval.low is not None:
-            return replace(found, low=one.interval.low, high=one.interval.high, method=BOOTSTRAP)
+            return replace(found, low=one.interval.low, high=one.interval.high, method=_method(done))
     if found.spread is None:
         return found
     half = _half(found.spread, len(values), confidence)
@@ -276,7 +285,7 @@ def _difference(plan: Plan, arm: ArmMean | None, of: ArmMean | None, confidence:
         p=math.nan,
         p_holm=math.nan,
         by_seed=by_seed,
-        method=BOOTSTRAP,
+        method=_method(shared),
         runs=(*of.runs, *arm.runs),
     )
     figure = arm.endpoint.rpartition("/")[2]
@@ -291,6 +300,10 @@ def _difference(plan: Plan, arm: ArmMean | None, of: ArmMean | None, confidence:
     half = _half(spread, len(by_seed), confidence)
     t = mean / (spread / math.sqrt(len(by_seed))) if spread else math.copysign(math.inf, mean) if mean else 0.0
     return replace(found, low=mean - half, high=mean + half, p=t_p_value(t, len(by_seed) - 1), method=SEEDS)
+
+
+def _method(seeds: Sequence[Any]) -> str:
+    return BOOTSTRAP if len(seeds) > 1 else PEOPLE
 
 
 def _only(mean: ArmMean, seeds: Sequence[int]) -> ArmMean:
@@ -321,15 +334,19 @@ def _known(path: Path) -> dict[tuple[Any, ...], Any]:
     told = read_json_object(path, "Delete it and sum up again.")
     entries: list[ArmMean | ArmDifference] = [from_dict(ArmMean, entry) for entry in told.get("means", [])]
     entries += [from_dict(ArmDifference, entry) for entry in told.get("differences", [])]
-    return {(type(one), one.endpoint, one.runs): one for one in entries if one.method == BOOTSTRAP}
+    return {(type(one), one.endpoint, one.runs): one for one in entries if one.method in _DRAWN}
 
 
 def _better(now: T, known: dict[tuple[Any, ...], Any]) -> T:
-    """The entry with the intervals that an earlier summary had of the very same runs, if it has none itself."""
-    if now.method == BOOTSTRAP:
+    """The entry with the interval that an earlier summary had of the very same runs, if it has none itself.
+
+    No more than the interval: the earlier one may have been under the name of another arm.
+    """
+    before: T | None = None if now.method in _DRAWN else known.get((type(now), now.endpoint, now.runs))
+    if before is None:
         return now
-    before: T | None = known.get((type(now), now.endpoint, now.runs))
-    return now if before is None else before
+    taken = ("low", "high", "method", "p") if isinstance(before, ArmDifference) else ("low", "high", "method")
+    return replace(now, **{name: getattr(before, name) for name in taken})
 
 
 def _choices(plan: Plan) -> list[Choice]:

@@ -50,6 +50,7 @@ def _endpoints(study: Study, summary: Summary) -> Table:
         )
     if summary.diverged:
         notes.append(f"Diverged: {'; '.join(summary.diverged)}.")
+    notes += [f"{study.label(arm)}: all trials diverged, so it has no settings." for arm in summary.barren]
     columns = ("Arm", "Seeds", *map(endpoint_heading, study.endpoints))
     return Table(f"{study.name}: endpoints", columns, (("", "", tuple(rows)),), tuple(notes))
 
@@ -73,7 +74,8 @@ def _differences(study: Study, summary: Summary) -> Table:
         )
     notes = [
         "Percentage points, in brackets the interval; of an EER less is better. p is two-sided, of the first column.",
-        f"Holm: corrected for {len(rows)} comparisons. The other columns are secondary, their intervals uncorrected.",
+        f"Holm: corrected for the {summary.comparisons} comparisons that the study asks for, finished or not. The "
+        "other columns are secondary, their intervals uncorrected.",
     ]
     columns = ("Difference", *map(endpoint_heading, study.endpoints), "p", "p, Holm")
     return Table(f"{study.name}: differences", columns, (("", "", tuple(rows)),), tuple(notes))

@@ -61,8 +61,10 @@ def test_a_trial_that_diverged_is_never_chosen(values, planned, finish):
     assert plan.chosen("cosface") == 1
     for run in plan.trials("unpg"):
         finish(plan, run, {}, diverged="Loss was not finite.")
-    with pytest.raises(DataError, match="all diverged"):
-        plan.chosen("unpg")
+    assert plan.chosen("unpg") is None
+    assert [plan.barren(arm) for arm in ("cosface", "unpg")] == [False, True]
+    assert plan.finals("unpg") == [None] * 3
+    assert None not in plan.finals("cosface")
 
 
 def test_a_figure_that_held_out_people_do_not_have_is_named(values, planned, finish):
@@ -251,9 +253,37 @@ def test_a_run_of_another_study_beside_it_is_not_made_again(values, planned, fin
     finish(plan, plan.finals("cosface")[1], scores, draws)
     assert len(plan.results.lines) == 1
     assert (tmp_path / "made" / f"{plan.finals('cosface')[1].digest}.npz").exists()
-    (tmp_path / "other.jsonl").write_text("{'", encoding="utf-8")
+    lines = (tmp_path / "other.jsonl").read_text()
+    (tmp_path / "other.jsonl").write_text("{'\n" + lines, encoding="utf-8")
     with pytest.raises(DataError, match=r"other\.jsonl, line 1"):
         planned(values)
+
+
+def test_other_files_of_lines_are_no_results(values, planned, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"event": "step", "loss": 1.0}\n', encoding="utf-8")
+    assert planned(values).results.lines == {}
+    with pytest.raises(ConfigError, match=r"ends in \.jsonl; got .*out"):
+        planned(values, "out")
+
+
+def test_a_line_is_added_below_one_that_an_editor_left_without_its_end(values, planned, finish, tmp_path):
+    plan = planned(values)
+    first, second = plan.trials("cosface")
+    finish(plan, first, {"eer": 0.1})
+    path = tmp_path / "made.jsonl"
+    path.write_text(path.read_text().rstrip("\n"), encoding="utf-8")
+    finish(plan, second, {"eer": 0.2})
+    assert planned(values).results.lines.keys() == {first.digest, second.digest}
+
+
+def test_a_trial_judged_otherwise_has_a_folder_of_its_own_and_a_final_run_has_not(values, planned, finish):
+    plain, mirrored = planned(values), planned(values | {"flip": "sum"})
+    assert plain.trials("cosface")[0].name != mirrored.trials("cosface")[0].name
+    for plan in (plain, mirrored):
+        for run in plan.trials("cosface"):
+            finish(plan, run, {"eer": 0.1})
+    assert plain.finals("cosface")[0].name == mirrored.finals("cosface")[0].name
+    assert plain.finals("cosface")[0].digest != mirrored.finals("cosface")[0].digest
 
 
 SOUND = {"digest": "a", "arm": "x", "seed": 0, "diverged": "", "scores": {"lfw": {"eer": 0.2}}}

@@ -14,7 +14,8 @@ from unpg.report.writers import to_markdown
 from unpg.study.budget import detectable, hours, seed_spread
 from unpg.study.diagnoses import DRAWN, Diagnosed, read_diagnoses
 from unpg.study.figures import _over_seeds, _pushed, _ratio, study_figures
-from unpg.study.summary import BOOTSTRAP, SEEDS, sum_up, summary_path, write_summary
+from unpg.study.job import _by_epoch
+from unpg.study.summary import BOOTSTRAP, PEOPLE, SEEDS, sum_up, summary_path, write_summary
 from unpg.study.tables import _relative_gap, study_tables
 
 FIGURES = ("tar@far=1e-2", "eer")
@@ -47,15 +48,12 @@ def made(values, planned, finish):
 
 
 def slow_mean(values, side):
-    """(r,) replicates of a mean over seeds: people by the row, seeds drawn anew in each, deviations widened."""
+    """(r,) replicates of a mean over seeds: people by the row, and what other seeds would change by Student's t."""
     s, r = values.shape
-    chosen = np.random.default_rng((0, r, side)).integers(0, s, (s, r))
-    found = []
-    for draw in range(r):
-        mean = sum(values[i, draw] for i in range(s)) / s
-        again = sum(values[chosen[i, draw], draw] for i in range(s)) / s
-        found.append(mean + math.sqrt(s / (s - 1)) * (again - mean))
-    return np.array(found)
+    deviation = np.random.default_rng((0, r, side)).standard_t(s - 1, r)
+    return np.array(
+        [np.mean(v) + t * np.std(v, ddof=1) / math.sqrt(s) for v, t in zip(values.T, deviation, strict=True)]
+    )
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -86,7 +84,8 @@ def test_paired_differences_equal_a_slow_recomputation(made, figure):
 def test_means_equal_a_slow_recomputation(made):
     plan, scores, drawn = made()
     for a, mean in enumerate(sum_up(plan).of("test/eer")[0]):
-        low, high = np.quantile(slow_mean(drawn["eer"][a].astype(np.float32).astype(float), 0), [0.025, 0.975])
+        means = slow_mean(drawn["eer"][a].astype(np.float32).astype(float), 0)
+        low, high = np.quantile(means, [0.025, 0.975])
         assert mean.mean == pytest.approx(scores["eer"][a].mean())
         assert mean.spread == pytest.approx(scores["eer"][a].std(ddof=1))
         assert (mean.low, mean.high) == pytest.approx((low, high), abs=1e-9)
@@ -123,6 +122,61 @@ def test_committed_numbers_stand_in_for_replicates_of_the_same_runs_and_no_other
     fewer = sum_up(planned(values))
     assert {d.method for d in fewer.differences} == {SEEDS}
     assert len(fewer.differences[0].by_seed) == 2
+
+
+def test_committed_intervals_come_without_the_name_that_they_had(made, planned, values):
+    plan, _, _ = made()
+    write_summary(summary_path(plan.results.path), sum_up(plan))
+    shutil.rmtree(plan.results.replicates_path("x").parent)
+    # The same runs under other names, and one run under two.
+    values["arms"]["anew"] = values["arms"].pop("better")
+    values["arms"]["again"] = values["arms"]["anew"] | {"label": "Again"}
+    summary = sum_up(planned(values))
+    means, differences = summary.of("test/tar@far=1e-2")
+    assert sorted(mean.arm for mean in means) == ["again", "anew", "base", "level"]
+    assert sorted(d.arm for d in differences) == ["again", "anew", "level"]
+    assert {one.method for one in (*means, *differences)} == {BOOTSTRAP}
+    assert len({(d.low, d.p) for d in differences}) == 2
+
+
+def test_holm_corrects_for_what_the_study_asks_not_for_what_is_finished(made, planned, values):
+    plan, _, _ = made()
+    before = {d.arm: d for d in sum_up(plan).of("test/eer")[1]}
+    for n in range(6):  # not finished
+        values["arms"][f"later-{n}"] = {"of": "base", "set": {"loss": {"s": 2 + n / 8}}}
+    summary = sum_up(planned(values))
+    after = {d.arm: d for d in summary.of("test/eer")[1]}
+    assert summary.comparisons == 8
+    assert after.keys() == before.keys()
+    smallest = min(after.values(), key=lambda d: d.p)
+    assert smallest.p == before[smallest.arm].p
+    assert smallest.p_holm == pytest.approx(min(1, 8 * smallest.p))
+    assert "corrected for the 8 comparisons" in to_markdown(study_tables(plan.study, summary), "made")
+
+
+def test_one_seed_says_that_training_is_not_in_the_interval(made, planned, values):
+    made()
+    values["seeds"] = [1]
+    plan = planned(values)
+    summary = sum_up(plan)
+    assert {one.method for one in (*summary.means, *summary.differences)} == {PEOPLE}
+    assert "no chance of training in it" in to_markdown(study_tables(plan.study, summary), "made")
+
+
+def test_an_arm_whose_trials_all_diverged_stands_in_nobodys_way(values, planned, finish):
+    plan = planned(values)
+    first, second = plan.trials("cosface")
+    finish(plan, first, {"eer": 0.3})
+    finish(plan, second, {"eer": 0.4})
+    for run in plan.trials("unpg"):
+        finish(plan, run, {}, diverged="Loss was not finite.")
+    for run in plan.finals("cosface"):
+        finish(plan, run, {"tar@far=1e-2": 0.2, "eer": 0.1})
+    summary = sum_up(plan)
+    assert summary.barren == ("unpg",)
+    assert summary.finals == {"cosface": (3, 3), "unpg": (0, 3)}
+    assert "unpg: all trials diverged, so it has no settings." in to_markdown(study_tables(plan.study, summary), "made")
+    assert plan.differences("unpg", "test/eer") == []
 
 
 def test_a_summary_is_written_whole_and_read_by_anyone(made, tmp_path):
@@ -228,6 +282,19 @@ def test_a_damaged_diagnosis_is_named(tmp_path, change, said):
         read_diagnoses(path)
 
 
+def test_an_epoch_without_a_logged_step_keeps_its_place(tmp_path):
+    # Seven steps an epoch, of which every tenth is logged.
+    events = [{"event": "start"}]
+    events += [
+        {"event": "step", "epoch": step / 7, "loss": step / 10, "grad_norm": 1.0, "statistics": {"share/batch": 0.5}}
+        for step in range(10, 71, 10)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    found = _by_epoch(tmp_path)
+    assert found["loss"] == [None, 1.0, 2.0, None, 3.0, 4.0, None, 5.0, 6.0, 7.0]
+    assert found["share/batch"] == [None, 0.5, 0.5, None, 0.5, 0.5, None, 0.5, 0.5, 0.5]
+
+
 def test_what_the_batch_pushes_is_its_part_of_the_negatives():
     run = {"share/target": [0.5, 0.5], "share/classes": [0.5, 0.1], "share/batch": [None, 0.4]}
     assert _pushed(run) == [0.0, pytest.approx(80)]
@@ -241,7 +308,7 @@ def test_what_the_batch_pushes_is_its_part_of_the_negatives():
 def test_students_t_agrees_with_scipy(freedom):
     for p in (0.001, 0.025, 0.5, 0.8, 0.995):
         assert t_quantile(p, freedom) == pytest.approx(scipy.stats.t.ppf(p, freedom), rel=1e-9, abs=1e-12)
-    for t in (-3.0, 0.0, 0.5, 12.0, math.inf):
+    for t in (-3.0, 0.0, 4e-14, 0.5, 12.0, 1e200, math.inf):
         assert t_p_value(t, freedom) == pytest.approx(2 * scipy.stats.t.sf(abs(t), freedom), rel=1e-9)
 
 
