@@ -98,12 +98,13 @@ def diagnose_run(
     def drawn(labels: NDArray[np.int64]) -> Sampler:
         k = sampler.images_per_identity
         if sampler.kind == "uniform":
-            return UniformSampler(len(labels), size, options.seed)
+            return UniformSampler(len(labels), size, options.seed, sampler.drop_last)
         if size % k:
             raise ConfigError(f"The run draws {k} images of each person: batch_size must be a multiple, got {size}.")
         return PKSampler(labels, size // k, k, options.seed)
 
-    sampling, micro = _of_loss(setup), setup.config.accumulate
+    sampling = _of_loss(setup)
+    micro = setup.config.accumulate if setup.config.pairs == "micro" else 1  # whole: pairs of the whole batch
     truth = None if options.truth is None else read_truth(options.truth, setup.images)
     training = _labelled("training", setup.model, setup.images, drawn, sampling, options, micro=micro, truth=truth)
     # Class weights know nobody of a test set.

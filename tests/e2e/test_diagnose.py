@@ -13,21 +13,21 @@ from unpg.train.trained import open_trained
 
 UNPG = {"r": 1.0, "weight": "balanced", "rho": 2.0, "start_epoch": 1}
 
+SETTINGS = {
+    "backbone": {"kind": "small_iresnet", "dim": 16, "widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1]},
+    "preprocessing": {"size": [32, 32]},
+    "loss": {"kind": "arcface", "s": 16, "m": 0.2},
+    "sampler": {"batch_size": 12},
+    "epochs": 2,
+    "device": "cpu",
+}
+
 
 @pytest.fixture(scope="module")
 def runs(patterns, tmp_path_factory):
     """A base, the same with UNPG, and a triplet loss without class weights; six people each, two held out."""
     root = tmp_path_factory.mktemp("runs")
-    settings = {
-        "data": {"kind": "folder", "roots": str(patterns)},
-        "backbone": {"kind": "small_iresnet", "dim": 16, "widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1]},
-        "preprocessing": {"size": [32, 32]},
-        "loss": {"kind": "arcface", "s": 16, "m": 0.2},
-        "sampler": {"batch_size": 12},
-        "hold_out": 0.25,
-        "epochs": 2,
-        "device": "cpu",
-    }
+    settings = SETTINGS | {"data": {"kind": "folder", "roots": str(patterns)}, "hold_out": 0.25}
     pk = {"kind": "pk", "batch_size": 12, "images_per_identity": 4}
     kinds = {"base": {}, "unified": {"unpg": UNPG}, "triplet": {"loss": {"kind": "triplet"}, "sampler": pk}}
     for name, changes in kinds.items():
@@ -39,6 +39,24 @@ def runs(patterns, tmp_path_factory):
 
 def told(folder):
     return json.loads((folder / "diagnosis.json").read_text())["sets"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "batch"),
+    [
+        ({"accumulate": 2, "pairs": "whole"}, 12),  # pairs of the whole batch, as the loss compares them
+        ({"accumulate": 2, "pairs": "micro"}, 6),
+        ({"sampler": {"batch_size": 100, "drop_last": False}}, 64),  # a set smaller than a batch trains, too
+    ],
+)
+def test_batches_are_those_of_the_loss(patterns, tmp_path, changes, batch):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        yaml.safe_dump(SETTINGS | {"data": {"kind": "folder", "roots": str(patterns)}, "unpg": UNPG} | changes)
+    )
+    assert main(["train", "--config", str(recipe), "--out", str(tmp_path / "run")]) == 0
+    assert main(["diagnose", str(tmp_path / "run")]) == 0
+    assert told(tmp_path / "run")[0]["sampling"]["batch_size"] == batch
 
 
 def test_a_run_over_its_training_set_and_test_sets(runs, patterns, tmp_path, capsys):

@@ -14,13 +14,12 @@ from unpg.evaluate.comparison import SeedMean, seed_means
 from unpg.evaluate.results import scores_path, stored_replicates
 from unpg.report.run import RunData, settings
 from unpg.report.table import Cell, Group, Table, heading, is_ratio, number_cell, rate_cell
+from unpg.train.config import COMPUTED
 
 __all__ = ["Look", "Recipe", "looks", "recipes", "replicates", "seed_table"]
 
-_SAME_WEIGHTS = frozenset(
-    {"seed", "threads", "workers", "log_every", "checkpoint_epochs", "max_bad_steps", "tensorboard"}
-)
-"""Settings that make no other recipe: the seed, and what changes no weight."""
+_SAME_FIGURES = COMPUTED | {"seed", "max_bad_steps", "evaluation"}
+"""Settings, and groups of them, that make no other recipe: the seed, and what changes neither weights nor figures."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,12 @@ def _key(run: RunData, number: int) -> str:
     found = settings(run)
     if not found:
         return f"run {number}"
-    return json.dumps({k: v for k, v in found.items() if k not in _SAME_WEIGHTS}, sort_keys=True, default=str)
+    return json.dumps({k: v for k, v in found.items() if _counts(k)}, sort_keys=True, default=str)
+
+
+def _counts(name: str) -> bool:
+    """Whether a setting, by its dotted name, makes another recipe."""
+    return name == "evaluation.flip" or name.partition(".")[0] not in _SAME_FIGURES
 
 
 def _check(told: str, members: Sequence[RunData]) -> None:
@@ -170,9 +174,7 @@ def _check(told: str, members: Sequence[RunData]) -> None:
         )
     for run, found in known[1:]:
         first = known[0][1]
-        other = [
-            key for key in {**first, **found} if key not in _SAME_WEIGHTS and first.get(key, "") != found.get(key, "")
-        ]
+        other = [key for key in {**first, **found} if _counts(key) and first.get(key, "") != found.get(key, "")]
         if other:
             raise DataError(
                 f"{known[0][0].folder} and {run.folder} were given the one name {told!r}, as seeds of one recipe, but "

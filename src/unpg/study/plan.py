@@ -17,17 +17,12 @@ from unpg.evaluate.comparison import LESS_IS_BETTER
 from unpg.study.recipe import Study, merged
 from unpg.study.results import Results
 from unpg.train import EvaluationConfig, TrainConfig
+from unpg.train.config import COMPUTED
 from unpg.train.setup import located, resolve
 
 __all__ = ["Plan", "Run"]
 
 HELD_OUT = "held-out"
-
-_CHANGES_NO_FIGURE = (
-    *("device", "threads", "compile", "workers", "log_every", "tensorboard", "timeout"),
-    *("checkpoint", "checkpoint_epochs", "evaluation"),
-)
-"""Settings that are left out of a digest: where and how a run is computed, not what."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +209,7 @@ class Plan:
         config = resolve(from_dict(TrainConfig, settings))
         config = dataclasses.replace(config, seed=seed, evaluation=judged)
         data, images = _data(json.dumps(located(config.data), sort_keys=True))
-        plain = {name: value for name, value in to_dict(config).items() if name not in _CHANGES_NO_FIGURE}
+        plain = {name: value for name, value in to_dict(config).items() if name not in COMPUTED | {"evaluation"}}
         plain["streaming"] = config.streaming.products  # the rest of it changes rounding alone
         plain |= {"data": data, "init": {name: _content(path) for name, path in plain["init"].items()}}
         trained = _digest(plain)

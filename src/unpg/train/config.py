@@ -11,6 +11,7 @@ from unpg.transforms.augment import Augment
 from unpg.transforms.tensor import Preprocessing
 
 __all__ = [
+    "COMPUTED",
     "CheckpointConfig",
     "EvaluationConfig",
     "HeadConfig",
@@ -21,6 +22,22 @@ __all__ = [
     "TrainConfig",
     "UnpgConfig",
 ]
+
+
+COMPUTED = frozenset(
+    (
+        "device",
+        "threads",
+        "compile",
+        "workers",
+        "log_every",
+        "tensorboard",
+        "timeout",
+        "checkpoint",
+        "checkpoint_epochs",
+    )
+)
+"""Settings, and groups of them, that say where and how a run is computed, not what."""
 
 
 def _require(condition: bool, message: str) -> None:

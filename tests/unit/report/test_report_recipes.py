@@ -38,6 +38,16 @@ def test_what_changes_no_weight_makes_no_other_recipe():
     assert [r.name for r in recipes([one, two])] == ["a"]
     other = bare("a3", "seed: 3\nlr: 0.2")
     assert [len(r.runs) for r in recipes([one, two, other])] == [2, 1]
+    where = [
+        bare(
+            f"b{n}",
+            f"seed: {n}\ndevice: 'cuda:{n}'\ncheckpoint: {{keep: {n}}}\nevaluation: {{flip: none, every_epochs: {n}}}",
+        )
+        for n in (1, 2)
+    ]
+    assert [len(r.runs) for r in recipes(where)] == [2]
+    mirrored = bare("b3", "seed: 3\ndevice: cuda\ncheckpoint: {keep: 2}\nevaluation: {flip: sum, every_epochs: 1}")
+    assert [len(r.runs) for r in recipes([*where, mirrored])] == [2, 1]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +99,7 @@ def test_means_and_spreads_are_those_of_the_runs(runs):
 
 
 def test_interval_of_a_mean_holds_seeds_and_people(runs):
-    # By hand: the draws of people are those of the runs; on top of them seeds are drawn.
+    # By hand: the draws of people are those of the runs; on top of them seeds deviate.
     of = [replicates(run, "people") for run in runs[:3]]
     column = np.stack([r.values[:, r.figures.index("eer")] for r in of])
     people = np.quantile(column.mean(axis=0), [0.025, 0.975])
