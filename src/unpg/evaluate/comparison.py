@@ -135,7 +135,9 @@ def seed_means(models: Sequence[Replicates], effective: float, confidence: float
             continue
         mean, drawn = _mean(tuple(models), figure, 0)
         # With two seeds the deviations are wide: no rate is below 0 or above 1 (a ratio of two may be).
-        drawn = np.clip(drawn, 0.0, max(1.0, *(float(np.nanmax(m.values)) for m in models)))
+        drawn = np.clip(
+            drawn, 0.0, max(np.fmax.reduce(m.values[:, m.figures.index(figure)], initial=1.0) for m in models)
+        )
         single = [model.estimates[model.figures.index(figure)] for model in models]
         spread = float(np.std(single, ddof=1)) if len(models) > 1 else None
         found.append(SeedMean(figure, mean, spread, interval(mean, drawn, effective, confidence), len(models)))

@@ -270,12 +270,14 @@ def test_interval_of_a_mean_covers_what_new_seeds_give():
 
 
 def test_an_interval_of_two_seeds_stays_among_the_rates():
+    figures, nothing = ("eer", "ratio", "none"), float("nan")
     models = [
-        Replicates(("eer", "ratio"), (x, 3.0), np.full((400, 2), (x, 3.0)), 0, "identity", "d") for x in (0.1, 0.2)
+        Replicates(figures, (x, 3.0, 0.5), np.full((400, 3), (x, 3.0, nothing)), 0, "identity", "d") for x in (0.1, 0.2)
     ]
-    eer, ratio = seed_means(models, 60.0)
-    assert (eer.interval.low, ratio.interval.low, ratio.interval.high) == (0.0, 3.0, 3.0)
-    assert 0.2 < eer.interval.high <= 3.0
+    eer, ratio, none = seed_means(models, 60.0)
+    assert (eer.interval.low, eer.interval.high) == (0.0, pytest.approx(0.8, abs=0.21))
+    assert (ratio.interval.low, ratio.interval.high) == (3.0, 3.0)
+    assert none.interval.method == "refused"
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
