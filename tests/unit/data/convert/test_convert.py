@@ -169,6 +169,53 @@ def test_killed_conversions_go_on_and_give_the_same_bytes(root, tmp_path, form):
     assert not (tmp_path / "out.partial").exists()
 
 
+def test_a_second_process_is_refused_and_harms_nothing(root, tmp_path):
+    data, out = FolderSet(root), tmp_path / "out"
+    convert(data, tmp_path / "whole")
+
+    def second(done, total):
+        if done == 7:
+            with pytest.raises(DataError, match=r"Another process is writing .*out\.partial\. Wait until it has ended"):
+                convert(data, out)
+
+    convert(data, out, every=2, progress=second)
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+def test_a_file_that_somebody_else_writes_to_is_noticed(root, tmp_path):
+    def foreign(done, total):
+        if done == 7:
+            with open(tmp_path / "out.partial" / "train.rec", "ab") as file:
+                file.write(b"foreign")
+
+    with pytest.raises(DataError, match=r"train\.rec has [0-9,]+ bytes, not the [0-9,]+ written: another process"):
+        convert(FolderSet(root), tmp_path / "out", every=2, progress=foreign)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("call", ["rename", "unlink"])
+@pytest.mark.parametrize("form", list(FORMS))
+def test_a_kill_at_the_very_end_strands_nothing(root, tmp_path, monkeypatch, form, call):
+    data, out = FolderSet(root), tmp_path / "out"
+    convert(data, tmp_path / "whole", form, every=4)
+    real = getattr(os, call)
+
+    def stop(path, *more, **options):
+        if call == "rename" or Path(path).parent == out:
+            raise KeyboardInterrupt
+        return real(path, *more, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, stop)
+        with pytest.raises(KeyboardInterrupt):
+            convert(data, out, form, every=4)
+    if call == "rename":
+        convert(data, out, form, every=4)
+        assert tree(out) == tree(tmp_path / "whole")
+    else:
+        assert by_identity(open_source(out)) == by_identity(data)
+
+
 @pytest.mark.parametrize("form", ["recordio", "webdataset", "lmdb", "parquet"])
 @pytest.mark.parametrize("fault", ["flipped", "cut", "gone", "journal"])
 def test_what_is_not_whole_is_written_anew(root, tmp_path, form, fault):
