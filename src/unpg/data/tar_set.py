@@ -30,9 +30,16 @@ from unpg.errors import DataError, shown
 __all__ = ["TarMember", "TarSet", "tar_members"]
 
 _BLOCK = 512
-_VERSION = 1  # of what lies in the cache
+_VERSION = 2  # of what lies in the cache
 _IMAGES = ("jpg", "jpeg", "png", "bmp", "webp", "ppm", "pgm", "tif", "tiff")
 _NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
+_CONTENT = re.compile(rb"[^\0]")
+_PLAIN = (b"0", b"\0", b"7")
+_ELSEWHERE = {
+    b"1": "a hard link",
+    b"2": "a symbolic link",
+    b"S": "a sparse file",
+}  # not one run of bytes in the archive
 _LONGEST_NAME = 1 << 20  # bytes of an extended header
 _LONGEST_LABEL = 1 << 20  # bytes of a file with the identity
 _MAPS = 128  # shards mapped at a time: each map holds a file open, and a process may have 1,024 or fewer
@@ -71,7 +78,7 @@ class TarSet:
 
     Raises:
         DataError: A shard is missing, cut off or broken (with the byte); a sample has no image, no identity, or two;
-            a key comes twice in a shard.
+            a key comes twice in a shard; a file of a sample is a link or sparse.
     """
 
     def __init__(self, path: str | PathLike[str], label_key: str = "label") -> None:
@@ -182,11 +189,16 @@ class TarSet:
         file, data = str(self.shards[shard]), self._map(shard)
         key, parts = "", dict[str, TarMember]()
         seen: set[str] = set()
-        for member in tar_members(data, file):
+        for member, kind in _entries(data, file):
             found = _NAME.fullmatch(member.name)
             if found is None:
                 yield None
                 continue
+            if kind in _ELSEWHERE:
+                raise DataError(
+                    f"{file}, byte {member.head}: {member.name} is {_ELSEWHERE[kind]}, so its content is not there. "
+                    "Pack the shard again with GNU tar's --dereference and --hard-dereference, without --sparse."
+                )
             if found[1] != key and parts:
                 yield _sample(data, file, key, parts, self._label_key)
                 parts = {}
@@ -226,6 +238,11 @@ def tar_members(data: mmap.mmap | bytes, file: str, start: int = 0) -> Iterator[
     Raises:
         DataError: It is cut off or broken. Names the byte.
     """
+    return (member for member, kind in _entries(data, file, start) if kind in _PLAIN)
+
+
+def _entries(data: mmap.mmap | bytes, file: str, start: int = 0) -> Iterator[tuple[TarMember, bytes]]:
+    """Plain files, links and sparse files, with their type. Raises as :func:`tar_members`."""
     at, head = start, start
     long_name: str | None = None
     pax: dict[str, str] = {}
@@ -234,6 +251,13 @@ def tar_members(data: mmap.mmap | bytes, file: str, start: int = 0) -> Iterator[
         if not block.strip(b"\0"):
             if len(block) < _BLOCK or head != at:
                 raise DataError(f"{file} is cut off at byte {at + len(block)}: the archive has no end. Fetch it again.")
+            more = _CONTENT.search(data, at)
+            if more:
+                raise DataError(
+                    f"{file}, byte {more.start()}: content after the end of the archive, the block of zeros at byte "
+                    f"{at}. Archives put end to end have to be shards of their own; any other file is broken: fetch it "
+                    "again."
+                )
             return
         if len(block) < _BLOCK or not _sum_holds(block):
             raise DataError(f"{file}, byte {at}: no header of a tar archive. The file is broken or compressed.")
@@ -259,8 +283,10 @@ def tar_members(data: mmap.mmap | bytes, file: str, start: int = 0) -> Iterator[
                 pax = _pax(body, file, begin)
             continue
         name = pax.get("path") or long_name or _short_name(block)
-        if kind in (b"0", b"\0", b"7") and not name.endswith("/"):
-            yield TarMember(name, head, begin, size)
+        if any(key.startswith("GNU.sparse.") for key in pax):
+            name, kind = pax.get("GNU.sparse.name", name), b"S"
+        if kind in (*_PLAIN, *_ELSEWHERE) and not name.endswith("/"):
+            yield TarMember(name, head, begin, size), kind
         head, long_name, pax = at, None, {}
 
 

@@ -94,6 +94,47 @@ def test_names_beyond_latin_and_links_and_folders(tmp_path):
         assert [m.name for m in tar_members((tmp_path / "a.tar").read_bytes(), "")] == ["Zoë/李.jpg"]
 
 
+def test_a_zeroed_header_or_archives_end_to_end_lose_no_sample_in_silence(tmp_path):
+    path = write(tmp_path / "a.tar", SAMPLES)
+    whole = path.read_bytes()
+    place = next(member.head for member in tar_members(whole, "") if member.name == "a/0002.cls")
+    path.write_bytes(whole[:place] + bytes(512) + whole[place + 512 :])
+    match = rf"a.tar, byte {place + 512}: content after the end of the archive, the block of zeros at byte {place}\."
+    with pytest.raises(DataError, match=match):
+        TarSet(path)
+    path.write_bytes(whole + whole)
+    with pytest.raises(DataError, match=f"a.tar, byte {len(whole)}: content after the end"):
+        TarSet(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (tarfile.LNKTYPE, "a hard link"),
+        (tarfile.SYMTYPE, "a symbolic link"),
+        (tarfile.GNUTYPE_SPARSE, "a sparse file"),
+    ],
+)
+def test_samples_whose_content_is_elsewhere_are_refused(tmp_path, kind, what):
+    path = write(tmp_path / "a.tar", SAMPLES)
+    with tarfile.open(path, "a") as out:
+        for name, type_of in (("notes", kind), ("b/1.jpg", kind)):  # the first is no part of a sample
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = type_of, "a/0001.jpg"
+            out.addfile(info)
+    with pytest.raises(DataError, match=rf"a.tar, byte \d+: b/1.jpg is {what}, so its content is not there"):
+        TarSet(path)
+
+
+def test_sparse_files_as_gnu_tar_writes_them_are_refused(tmp_path):
+    info = tarfile.TarInfo("GNUSparseFile.1/b.jpg")
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "b.jpg"}
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as out:
+        out.addfile(info)
+    with pytest.raises(DataError, match=r"a.tar, byte 0: b.jpg is a sparse file"):
+        TarSet(tmp_path / "a.tar")
+
+
 def test_several_shards(tmp_path):
     for i in range(3):
         write(tmp_path / f"s-{i:03d}.tar", [("0.jpg", jpg(i)), ("0.cls", str(10 - i).encode())])
