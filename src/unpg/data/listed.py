@@ -1,7 +1,5 @@
 """Image sets that a text file lists: lines of path and identity, or a table with commas."""
 
-import csv
-import io
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from unpg.data.csv_file import csv_rows
 from unpg.data.decode import decode, decode_sized, file_content, first_size
 from unpg.data.folder import file_size
 from unpg.data.image_set import set_digest
@@ -112,25 +111,22 @@ def csv_set(
         identity_column: The column of who they show.
 
     Raises:
-        DataError: No such column, a line with another number of cells or an empty one (with its number), a path
-            is given twice, or nothing is listed.
+        DataError: No such column, a line that does not read as CSV, or with another number of cells or an empty one
+            (with its number), a path is given twice, or nothing is listed.
     """
-    # Split by the reader: a quoted cell may hold line ends, and spaces belong to their cell.
-    table = csv.reader(io.StringIO(_text(file), newline=""))
-    header = next(table, [])
+    table = csv_rows(file)
+    _, header = next(table, (1, []))
     for column in (path_column, identity_column):
         if column not in header:
             raise DataError(f"{file}, line 1: no column is called {column!r}.{did_you_mean(column, header)}")
     at = header.index(path_column), header.index(identity_column)
     rows = []
-    for cells in table:
-        if not cells:
-            continue
+    for number, cells in table:
         if len(cells) != len(header) or not all(cells[i].strip() for i in at):
             raise DataError(
-                f"{file}, line {table.line_num}: expected {len(header)} cells with a path and an identity, got {cells}."
+                f"{file}, line {number}: expected {len(header)} cells with a path and an identity, got {cells}."
             )
-        rows.append((table.line_num, cells[at[0]], cells[at[1]]))
+        rows.append((number, cells[at[0]], cells[at[1]]))
     return _listed(file, root, rows)
 
 
