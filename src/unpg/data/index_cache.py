@@ -10,7 +10,6 @@ import secrets
 import shutil
 import zlib
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Index", "cache_folder", "index_key", "load_index", "save_index"]
+__all__ = ["Index", "cache_folder", "file_state", "index_key", "load_index", "save_index"]
 
 
 class Index(NamedTuple):
@@ -36,18 +35,21 @@ def cache_folder(kind: str = "recordio") -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "unpg" / kind
 
 
+def file_state(file: str | PathLike[str]) -> tuple[int, int] | None:
+    """Size in bytes and time of the last change in nanoseconds; None if there is no such file."""
+    try:
+        status = os.stat(file)
+    except (OSError, ValueError):  # a name from a list need be no path at all
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 def index_key(files: Iterable[str | PathLike[str]], *settings: object) -> str:
     """The key of an index of ``files``: by path, size in bytes and time of the last change, and by ``settings``.
 
     A file that is not there is part of the key too: one that comes later makes another.
     """
-    parts: list[Any] = [settings]
-    for file in files:
-        known: tuple[int, int] | None = None
-        with suppress(OSError):
-            status = os.stat(file)
-            known = status.st_size, status.st_mtime_ns
-        parts.append((os.path.realpath(file), known))
+    parts = [settings, *((os.path.realpath(file), file_state(file)) for file in files)]
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,10 @@ class JoinedSet:
         """Its name in its part."""
         part, inside = self._place(i)
         return part.name(inside)
+
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from, part after part."""
+        return chain.from_iterable(getattr(part, "sources", list)() for part in self._sets)
 
     def digest(self) -> str:
         """From the parts' names and digests."""

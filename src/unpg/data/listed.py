@@ -1,6 +1,6 @@
 """Image sets that a text file lists: lines of path and identity, or a table with commas."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -71,6 +71,10 @@ class ListedSet:
         """
         path = self.name(i)
         return decode_sized(file_content(path, path), self.image_size, lambda: path, self._like)
+
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from."""
+        return map(self.path, range(len(self)))
 
     def digest(self) -> str:
         """From the paths as listed, identities and file sizes."""

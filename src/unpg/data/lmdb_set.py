@@ -14,7 +14,7 @@ Axes: n images.
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -113,6 +113,10 @@ class LmdbSet:
     def read_into(self, i: int, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Image ``i`` in ``out`` (h, w, 3), which is returned. Raises as :meth:`read`."""
         return decode_sized(self.content(i), self.image_size, lambda: self._described(i), self._like, out)
+
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from."""
+        return [str(_file(self.path))]
 
     def digest(self) -> str:
         """From keys, labels, identities and the sizes of the image files, not from where the database lies."""

@@ -6,6 +6,7 @@ Axes: f files, n pairs.
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -126,6 +127,10 @@ class PairImages:
     def name(self, i: int) -> str:
         """The path of file ``i``."""
         return self.files[i]
+
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from."""
+        return self.files
 
     def digest(self) -> str:
         """From file names, labels and file sizes, not from where the files lie."""

@@ -1,6 +1,7 @@
 """Parquet files of labeled images: the image files themselves, or their paths. Needs the extra ``interop``."""
 
 import hashlib
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,10 @@ class ParquetSet:
     def name(self, i: int) -> str:
         """Its path, or ``<file>#<name of the image, or row>``."""
         return self._listed.name(i) if self._listed else f"{self.path}#{self._names[i] or i}"
+
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from."""
+        return self._listed.sources() if self._listed else []
 
     def digest(self) -> str:
         """From identities, and paths and file sizes or the image files."""

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,10 @@ class RecordSet:
         with open(self.path.with_suffix(".lst"), "rb") as file:
             file.seek(int(self._rows[3, i]))
             return _list_line(file.readline())[2]
+
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from."""
+        return [str(self.path)]
 
     def digest(self) -> str:
         """From keys, byte offsets (and so sizes), labels and identity names, not from where the file lies."""

@@ -12,7 +12,7 @@ import mmap
 import re
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -125,6 +125,10 @@ class TarSet:
     def read_into(self, i: int, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Image ``i`` in ``out`` (h, w, 3), which is returned. Raises as :meth:`read`."""
         return decode_sized(self.content(i), self.image_size, lambda: self._described(i), self._like, out)
+
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from."""
+        return map(str, self.shards)
 
     def digest(self) -> str:
         """From places and sizes in the shards, labels and identities, not from where the shards lie."""

@@ -16,6 +16,7 @@ from unpg.data.convert.form import FORMS, Job
 from unpg.data.convert.journal import JOURNAL
 from unpg.data.image_set import ImageSet
 from unpg.data.names_file import NAMES_FILE
+from unpg.data.stamp import stamp
 from unpg.data.unfinished import JOB, require_new, unfinished
 from unpg.errors import ConfigError, DataError
 
@@ -63,7 +64,7 @@ def convert(
     Raises:
         ConfigError: Another ``form``, ``out`` exists, a setting is out of range, an extra is not installed.
         DataError: An image file cannot be read, the form cannot hold a name, nothing can be written, or
-            ``<out>.partial`` is of another set or another process is at it.
+            ``<out>.partial`` is of another set, or of files that have changed, or another process is at it.
     """
     out = Path(out)
     kind = FORMS[form]
@@ -76,7 +77,7 @@ def convert(
     n = len(image_set)
     settings = {"form": form, "version": _VERSION, "every": every, "shard_images": shard_images}
     try:
-        with unfinished(out, {"digest": image_set.digest(), **settings}) as partial:
+        with unfinished(out, {"digest": image_set.digest(), "stamp": stamp(image_set), **settings}) as partial:
             with closing(kind(partial, job)) as writer:
                 resumed = writer.done
                 if resumed > n:

@@ -300,6 +300,17 @@ def test_a_journal_that_says_what_cannot_be(root, tmp_path, change, said):
         convert(data, out, "webdataset", every=4, shard_images=7)
 
 
+def test_images_that_changed_meanwhile_are_not_joined_to_old_ones(root, tmp_path):
+    for file in [*root.rglob("*.*")]:
+        Image.new("RGB", (8, 8)).save(file.with_suffix(".bmp"))
+        file.unlink()
+    killed_at(FolderSet(root), tmp_path / "out", "recordio", 20, every=4)
+    file = next(root.rglob("*.bmp"))
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(file)  # as many bytes, so the digest is the same
+    with pytest.raises(DataError, match=r"out\.partial holds the beginning of another job"):
+        convert(FolderSet(root), tmp_path / "out", every=4)
+
+
 def test_a_folder_compares_what_is_there(root, tmp_path):
     data = FolderSet(root)
     killed_at(data, tmp_path / "out", "folder", 20)
