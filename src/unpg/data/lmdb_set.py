@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from unpg.data.bins import image_file, parse_pickle
 from unpg.data.decode import decode, decode_sized, first_size
-from unpg.data.dense_labels import dense_labels
+from unpg.data.dense_labels import dense_labels, number_or_name
 from unpg.data.image_set import set_digest
 from unpg.data.index_cache import Index, index_key, load_index, save_index
 from unpg.data.lmdb_pages import check_lmdb_pages
@@ -36,7 +36,7 @@ __all__ = ["NAMES_KEY", "LmdbSet", "require_pages"]
 
 NAMES_KEY = b"__identities__"
 
-_VERSION = 1  # of what lies in the cache
+_VERSION = 2  # of what lies in the cache
 # MEMOIZE, then BININT1, BININT2 or BININT, then TUPLE2, or SHORT_BINUNICODE, MEMOIZE and TUPLE3; MEMOIZE, STOP.
 _PICKLE_END = re.compile(rb"\x94(K.|M..|J....)(?:\x86|\x8c(.)(.{0,255})\x94\x87)\x94\.", re.DOTALL)
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"RIFF")
@@ -222,9 +222,9 @@ class LmdbSet:
         if isinstance(who, np.integer):
             who = int(who)
         if isinstance(who, bytes):
-            who = who.decode("utf-8", "replace")
-        if isinstance(who, str) and who.isascii() and who.isdigit() and len(who) < 19:
-            who = int(who)
+            who = who.decode("utf-8", "surrogateescape")
+        if isinstance(who, str):
+            who = number_or_name(who)
         if isinstance(who, bool) or not isinstance(who, int | str) or who == "":
             raise DataError(f"{self._said(key)}: expected a number or name as label, got {shown(who, 80)}.")
         return image, who, own if isinstance(own, str) else None
@@ -239,7 +239,7 @@ class LmdbSet:
         return image_file(found[0], self._said(key)), found[1], found[2] if len(found) > 2 else None
 
     def _parts(self, key: bytes, value: bytes) -> tuple[bytes, Any, Any]:
-        return value, self._get(key.replace(b"image-", b"label-", 1)).decode("utf-8", "replace"), None
+        return value, self._get(key.replace(b"image-", b"label-", 1)), None
 
     def _datum(self, key: bytes, value: bytes) -> tuple[bytes, Any, Any]:
         fields = _protobuf(value, self._said(key))

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unpg.data.decode import decode, decode_sized, first_size
-from unpg.data.dense_labels import dense_labels
+from unpg.data.dense_labels import dense_labels, number_or_name
 from unpg.data.index_cache import Index, index_key, load_index, save_index
 from unpg.data.mapped import require_all_there
 from unpg.data.names_file import NAMES_FILE, names_for, read_names
@@ -316,12 +316,9 @@ def _sample(
     text = data[source.begin : source.begin + source.size]
     try:
         value: Any = text.decode().strip()
-        if "cls" not in parts:
-            value = json.loads(value)[label_key]
+        value = number_or_name(value) if "cls" in parts else json.loads(value)[label_key]
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise DataError(f"{where}: no identity under {label_key!r} is to be found: {error!r}.") from error
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
-        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
         raise DataError(f"{where}: expected a number or name, got {shown(value, 80)}.")
     return images[0], value

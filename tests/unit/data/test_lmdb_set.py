@@ -110,6 +110,19 @@ def test_names_as_labels(tmp_path):
     assert (data.identities, data.labels.tolist()) == (["bob", "ann"], [0, 1, 0])
 
 
+@pytest.mark.parametrize(
+    "names",
+    [["01", "1", "001"], [b"01", b"1", b"001"], [b"\xff", b"\xfe", b"1"], ["9" * 18 + str(i) for i in range(3)]],
+)
+def test_names_of_digits_or_of_no_text_stay_apart(tmp_path, names):
+    data = LmdbSet(write(tmp_path / "db", {i: pickle.dumps((png(i), who)) for i, who in enumerate(names)}))
+    assert data.identities == [os.fsdecode(who) for who in names]
+    assert data.labels.tolist() == [0, 1, 2]
+    parts = {f"label-{i + 1:09d}": os.fsencode(who) for i, who in enumerate(names)}
+    parts |= {f"image-{i + 1:09d}": png(i) for i in range(3)}
+    assert LmdbSet(write(tmp_path / "parts", parts)).identities == data.identities
+
+
 class Hostile:
     def __reduce__(self):
         return os.system, ("touch hacked",)

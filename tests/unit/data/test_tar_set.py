@@ -165,6 +165,22 @@ def test_identities_by_name_and_another_key(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("ending", "texts", "identities", "labels"),
+    [
+        ("cls", ["01", "1", "001"], ["01", "1", "001"], [0, 1, 2]),
+        ("cls", ["10", "9", "0"], ["0", "9", "10"], [2, 1, 0]),
+        ("json", ['{"label": "01"}', '{"label": "1"}', '{"label": "001"}'], ["01", "1", "001"], [0, 1, 2]),
+        ("json", ['{"label": "7"}', '{"label": "3"}', '{"label": "7"}'], ["7", "3"], [0, 1, 0]),
+        ("json", ['{"label": 7}', '{"label": 3}', '{"label": 7}'], ["3", "7"], [1, 0, 1]),
+    ],
+)
+def test_names_of_digits_stay_apart(tmp_path, ending, texts, identities, labels):
+    samples = [(f"{i}.{e}", d) for i, text in enumerate(texts) for e, d in (("jpg", jpg(i)), (ending, text.encode()))]
+    data = TarSet(write(tmp_path / "a.tar", samples))
+    assert (data.identities, data.labels.tolist()) == (identities, labels)
+
+
+@pytest.mark.parametrize(
     ("samples", "match"),
     [
         ([("1.cls", b"1")], r"a.tar, byte 0: the sample '1' has 0 images \(cls\)"),
