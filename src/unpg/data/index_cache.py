@@ -35,8 +35,8 @@ def cache_folder(kind: str = "recordio") -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "unpg" / kind
 
 
-def file_state(file: str | PathLike[str]) -> tuple[int, int] | None:
-    """Size in bytes and time of the last change in nanoseconds; None if there is no such file."""
+def file_state(file: int | str | PathLike[str]) -> tuple[int, int] | None:
+    """Size in bytes and time of the last change in nanoseconds of a path or an open file; None if it is not there."""
     try:
         status = os.stat(file)
     except (OSError, ValueError):  # a name from a list need be no path at all

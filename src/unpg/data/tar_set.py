@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from unpg.data.decode import decode, decode_sized, first_size
 from unpg.data.dense_labels import dense_labels, number_or_name
-from unpg.data.index_cache import Index, index_key, load_index, save_index
+from unpg.data.index_cache import Index, file_state, index_key, load_index, save_index
 from unpg.data.mapped import require_all_there
 from unpg.data.names_file import NAMES_FILE, names_for, read_names
 from unpg.errors import DataError, shown
@@ -84,7 +85,9 @@ class TarSet:
     def __init__(self, path: str | PathLike[str], label_key: str = "label") -> None:
         self.path = str(path)
         self.shards = _shards(self.path)
+        self._states = [file_state(shard) for shard in self.shards]
         self._maps: OrderedDict[int, mmap.mmap] = OrderedDict()
+        self._lock = Lock()  # several threads may read
         self._label_key = label_key
         self._key = self._index_key()
         found = load_index("tar", self._key, check=True)
@@ -180,13 +183,14 @@ class TarSet:
         self.skipped: int = index.about["skipped"]
 
     def _map(self, shard: int) -> mmap.mmap:
-        if shard in self._maps:
-            self._maps.move_to_end(shard)
-        else:
-            if len(self._maps) == _MAPS:
-                self._maps.popitem(last=False)[1].close()
-            self._maps[shard] = _mapped(self.shards[shard])
-        return self._maps[shard]
+        with self._lock:
+            if shard in self._maps:
+                self._maps.move_to_end(shard)
+            else:
+                while len(self._maps) >= _MAPS:
+                    self._maps.popitem(last=False)  # closed when nobody reads from it any more
+                self._maps[shard] = _mapped(self.shards[shard], self._states[shard])
+            return self._maps[shard]
 
     def _samples(self, shard: int) -> Iterator[tuple[TarMember, int | str] | None]:
         """Image and identity of each sample of a shard, and None for each file that is part of none."""
@@ -219,12 +223,14 @@ class TarSet:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_maps": OrderedDict()}  # each process maps for itself
+        del state["_lock"]
         if self._cached:
             del state["_places"], state["labels"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._lock = Lock()
         if self._index_key() != self._key:
             raise DataError(f"{self.path} has changed since it was opened. Start anew.")
         if "_places" not in state:
@@ -338,14 +344,18 @@ def _shards(path: str) -> list[Path]:
     return [Path(path)]
 
 
-def _mapped(file: Path) -> mmap.mmap:
+def _mapped(file: Path, state: tuple[int, int] | None) -> mmap.mmap:
+    """The file, mapped, if it is still as when the set was opened."""
     try:
         with open(file, "rb") as opened:
-            return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+            now, found = file_state(opened.fileno()), mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
         raise DataError(f"{file} is empty (0 bytes). Restore or remove it.") from error
+    if now != state:
+        raise DataError(f"{file} has changed since it was opened. Start anew.")
+    return found
 
 
 def _sum_holds(block: bytes) -> bool:

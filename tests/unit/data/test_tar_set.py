@@ -2,7 +2,9 @@ import io
 import json
 import os
 import pickle
+import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
@@ -220,6 +222,39 @@ def test_a_shard_cut_off_after_it_was_opened_is_an_error(tmp_path):
     os.truncate(path, 512)
     with pytest.raises(DataError, match=f"a.tar had {size} bytes when it was opened, now 512"):
         data.read(39)
+
+
+def test_a_shard_replaced_after_the_set_was_opened_is_an_error(tmp_path):
+    for shard in range(3):
+        write(tmp_path / f"{shard}.tar", [(f"{shard}.jpg", jpg(shard)), (f"{shard}.cls", b"1")])
+    TarSet(tmp_path)
+    data = TarSet(tmp_path)  # by the index, so that only the first shard is open
+    os.replace(tmp_path / "2.tar", tmp_path / "1.tar")
+    assert content(data, 0) == jpg(0)
+    with pytest.raises(DataError, match=r"1.tar has changed since it was opened. Start anew"):
+        data.read(1)
+
+
+def test_threads_hold_no_more_shards_open_than_allowed(tmp_path, monkeypatch):
+    monkeypatch.setattr("unpg.data.tar_set._MAPS", 3)
+    switch = sys.getswitchinterval()
+    for shard in range(12):
+        write(tmp_path / f"{shard:02d}.tar", [("1.jpg", jpg(shard)), ("1.cls", b"1")])
+    data, most = TarSet(tmp_path), []
+
+    def read(i):
+        value = int(data.read(i)[0, 0, 0])
+        most.append(len(data._maps))
+        return value
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            order = np.random.default_rng(0).integers(0, 12, 2000).tolist()
+            assert list(pool.map(read, order)) == order
+    finally:
+        sys.setswitchinterval(switch)
+    assert max(most) == 3
 
 
 def test_an_archive_cut_off_anywhere_is_an_error(tmp_path):
