@@ -14,8 +14,9 @@ Axes: n images.
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import count
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ __all__ = ["NAMES_KEY", "LmdbSet", "require_pages"]
 
 NAMES_KEY = b"__identities__"
 
-_VERSION = 2  # of what lies in the cache
+_VERSION = 3  # of what lies in the cache
 # MEMOIZE, then BININT1, BININT2 or BININT, then TUPLE2, or SHORT_BINUNICODE, MEMOIZE and TUPLE3; MEMOIZE, STOP.
 _PICKLE_END = re.compile(rb"\x94(K.|M..|J....)(?:\x86|\x8c(.)(.{0,255})\x94\x87)\x94\.", re.DOTALL)
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"RIFF")
@@ -62,7 +63,8 @@ class LmdbSet:
 
     Raises:
         ConfigError: lmdb is not installed.
-        DataError: The file is missing, cut off or of none of these layouts; a record is broken (with its key).
+        DataError: The file is missing, cut off or of none of these layouts; a record is broken, or missing though
+            ``__keys__``, ``__len__`` or ``num-samples`` counts it (with its key).
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -174,21 +176,41 @@ class LmdbSet:
     def _keys(self) -> list[bytes]:
         with self._begin() as reading:
             there = [bytes(key) for key in reading.cursor().iternext(keys=True, values=False)]
-            listed = reading.get(b"__keys__")
+            listed, length, samples = (reading.get(key) for key in (b"__keys__", b"__len__", b"num-samples"))
         keys = [key for key in there if not key.startswith(b"__")]
         if all(key.startswith((b"image-", b"label-", b"num-samples")) for key in keys):
-            return [key for key in keys if key.startswith(b"image-")]
+            keys = [key for key in keys if key.startswith(b"image-")]
+            if samples is not None and samples.isdigit() and len(samples) < 19:
+                self._require_all("num-samples", keys, (b"image-%09d" % i for i in range(1, int(samples) + 1)))
+            return keys
         if all(key.isdigit() for key in keys):
-            return sorted(keys, key=int)  # also where __keys__ is in a form that is not read
+            keys.sort(key=int)
+            # Many copies of the script count one too many. Lists in a form that is not read say nothing.
+            named, length = _unpickled(listed), _unpickled(length)
+            if _are_keys(named):
+                self._require_all("__keys__", keys, _as_bytes(named[:-1]))
+            if isinstance(length, int) and len(keys) < length - 1:
+                width = len(keys[0])
+                self._require_all("__len__", keys, (b"%0*d" % (width, i) for i in count(int(keys[0]))))
+            return keys
         if listed is None:
             return keys
         named = parse_pickle(listed, f"{self.path}#__keys__")
-        if not isinstance(named, list | tuple) or not all(isinstance(key, bytes | str) for key in named):
+        if not _are_keys(named):
             raise DataError(f"{self.path}#__keys__: expected a list of keys, got a {type(named).__name__}.")
-        named = [key.encode() if isinstance(key, str) else key for key in named]
+        named = _as_bytes(named)
         if set(named) != set(keys) or len(named) != len(keys):
             raise DataError(f"{self.path}: __keys__ names {len(named)} records, but there are {len(keys)}, or others.")
         return named
+
+    def _require_all(self, source: str, keys: list[bytes], expected: Iterable[bytes]) -> None:
+        there = set(keys)
+        missing = next((key for key in expected if key not in there), None)
+        if missing is not None:
+            raise DataError(
+                f"{self._said(missing)} is not there, though {source} counts it: the database was not written to its "
+                "end, or has lost records. Write it again."
+            )
 
     def _get(self, key: bytes) -> bytes:
         with self._begin() as reading:
@@ -283,6 +305,23 @@ def _plain_pickle(value: bytes) -> tuple[bytes, int, str | None] | None:
         return None
     number = rest[1]  # K and M hold no sign, J does
     return value[begin : begin + length], int.from_bytes(number[1:], "little", signed=number[:1] == b"J"), own
+
+
+def _are_keys(found: Any) -> bool:
+    return isinstance(found, list | tuple) and all(isinstance(key, bytes | str) for key in found)
+
+
+def _as_bytes(keys: Sequence[bytes | str]) -> list[bytes]:
+    return [key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key for key in keys]
+
+
+def _unpickled(value: bytes | None) -> Any:
+    """What a pickle holds; None if there is none, or in a form that is not read."""
+    if value is None:
+        return None
+    with suppress(DataError):
+        return parse_pickle(value, "")
+    return None
 
 
 def _file(path: str) -> Path:
