@@ -51,6 +51,10 @@ class ListedSet:
         """The path of image ``i``."""
         return self.path(i)
 
+    def own_path(self, i: int) -> str:
+        """The path of image ``i`` as it is listed."""
+        return self._files[i]
+
     def content(self, i: int) -> bytes:
         """Its file, untouched.
 

@@ -86,9 +86,12 @@ class LmdbSet:
 
     def name(self, i: int) -> str:
         """``<path>#<name of the image>`` where the record has it, else ``<path>#<key>``."""
-        key = self._key_of(i)
-        own = self._record(key)[2]
-        return self._said(key) if own is None else f"{self.path}#{own}"
+        own = self.own_path(i)
+        return self._described(i) if own is None else f"{self.path}#{own}"
+
+    def own_path(self, i: int) -> str | None:
+        """The name of image ``i`` in its record, if it has one."""
+        return self._record(self._key_of(i))[2]
 
     def content(self, i: int) -> bytes:
         """The image file of image ``i``, untouched.

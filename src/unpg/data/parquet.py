@@ -89,6 +89,10 @@ class ParquetSet:
         """Its path, or ``<file>#<name of the image, or row>``."""
         return self._listed.name(i) if self._listed else f"{self.path}#{self._names[i] or i}"
 
+    def own_path(self, i: int) -> str | None:
+        """The path of the image of row ``i`` as it stands there, if it does."""
+        return self._listed.own_path(i) if self._listed else self._names[i] or None
+
     def sources(self) -> Iterable[str]:
         """The files that the images come from."""
         return self._listed.sources() if self._listed else []

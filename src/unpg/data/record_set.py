@@ -98,8 +98,13 @@ class RecordSet:
 
     def name(self, i: int) -> str:
         """The path of image ``i`` in the list, else ``<rec file>#<key>``."""
+        own = self.own_path(i)
+        return f"{self.path}#{self._rows[1, i]}" if own is None else own
+
+    def own_path(self, i: int) -> str | None:
+        """The path of image ``i`` in the list, if it is there."""
         if self._rows[3, i] < 0:
-            return f"{self.path}#{self._rows[1, i]}"
+            return None
         with open(self.path.with_suffix(".lst"), "rb") as file:
             file.seek(int(self._rows[3, i]))
             return _list_line(file.readline())[2]

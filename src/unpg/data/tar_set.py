@@ -105,9 +105,12 @@ class TarSet:
 
     def name(self, i: int) -> str:
         """``<shard>#<name of the image in it>``."""
+        return f"{self.shards[self._places[i, 0]]}#{self.own_path(i)}"
+
+    def own_path(self, i: int) -> str:
+        """The name of image ``i`` in its shard."""
         shard, head = (int(value) for value in self._places[i, :2])
-        member = next(tar_members(self._map(shard), str(self.shards[shard]), start=head))
-        return f"{self.shards[shard]}#{member.name}"
+        return next(tar_members(self._map(shard), str(self.shards[shard]), start=head)).name
 
     def content(self, i: int) -> bytes:
         """The image file of image ``i``, untouched."""

@@ -10,6 +10,7 @@ import numpy as np
 from unpg.data.decode import SUFFIXES
 from unpg.data.folder import FolderSet
 from unpg.data.image_set import ImageSet
+from unpg.data.joined import JoinedSet
 from unpg.data.subset import Subset
 from unpg.errors import DataError
 
@@ -133,12 +134,17 @@ def _path_inside(image_set: ImageSet, i: int, folders: tuple[str, ...]) -> str |
         return _path_inside(image_set.image_set, int(image_set.indices[i]), folders)
     if isinstance(image_set, FolderSet):
         return image_set.inside(i)
-    name = image_set.name(i).replace("\\", "/")
-    path = name.rpartition("#")[2] if "#" in name else name
-    if PurePosixPath(path).suffix.lower() not in SUFFIXES:
+    if isinstance(image_set, JoinedSet):
+        part, inside = image_set.place(i)
+        return _path_inside(part, inside, (part.identities[part.labels[inside]],))
+    # What a container or list calls the image: without the container's own path, whose parts are no identities.
+    own = getattr(image_set, "own_path", image_set.name)(i)
+    if own is None or PurePosixPath(own).suffix.lower() not in SUFFIXES:
         return None  # the key of a record
+    path = own.replace("\\", "/")
     for folder in folders:
-        place = f"/{path}".rfind(f"/{folder}/")
+        # The first, for deeper ones may be its namesakes; of a whole path the last, for those above may be, too.
+        place = f"/{path}".rfind(f"/{folder}/") if path.startswith("/") else f"/{path}".find(f"/{folder}/")
         if place >= 0:
             return path[place + len(folder) + 1 :]
     return path.rpartition("/")[2]

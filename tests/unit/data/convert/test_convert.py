@@ -107,6 +107,23 @@ def test_files_keep_their_names_from_form_to_form(root, tmp_path, form):
     assert back == tree(root)
 
 
+@pytest.mark.parametrize("form", list(FORMS))
+def test_names_with_hashes_and_namesakes_of_the_identity_deeper_down(tmp_path, form):
+    names = ["X/a#1.jpg", "X/b#1.jpg", "X/X/a#1.jpg", "X/Y/X/c.jpg", "Y/X/c.jpg", "Y/out#b.jpg"]
+    for i, name in enumerate(names):
+        (tmp_path / "f" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / "f" / name)
+    assert convert(FolderSet(tmp_path / "f"), tmp_path / "X" / "a", form).notes == []
+    opened = open_source(tmp_path / "X" / "a")  # an identity's namesake above, too
+    assert convert(opened, tmp_path / "b", "folder").notes == []
+    back = tree(tmp_path / "b")
+    del back[MANIFEST]
+    assert back == tree(tmp_path / "f")
+    joined = JoinedSet({"j": Subset(opened, range(len(opened)))})
+    assert convert(joined, tmp_path / "c", "folder").notes == []
+    assert {name.removeprefix("j%2F") for name in tree(tmp_path / "c")} >= set(names)
+
+
 def test_names_of_folders_hold_on_every_file_system():
     folders = safe_folders([*NAMES, "a" * 255], reserved=("manifest.sha256", "identities.json"))
     assert len({name.lower() for name in folders}) == len(NAMES) + 1
