@@ -97,10 +97,11 @@ def list_set(file: AnyPath, root: AnyPath | None = None) -> ListedSet:
         DataError: A line does not read like that (with its number), a path is given twice, or nothing is listed.
     """
     rows = []
-    for number, line in enumerate(_text(file).splitlines(), start=1):
+    # Names may hold what Python takes for line ends beside \n.
+    for number, line in enumerate(_text(file).split("\n"), start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        cells = line.split("\t") if "\t" in line else line.rsplit(maxsplit=1)
+        cells = line.split("\t") if "\t" in line else line.strip().rsplit(" ", 1)
         if len(cells) != 2 or not all(cell.strip() for cell in cells):
             raise DataError(f"{file}, line {number}: expected '<path> <tab> <identity>', got {line[:200]!r}.")
         rows.append((number, cells[0].strip(), cells[1].strip()))

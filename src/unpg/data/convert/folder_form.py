@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unpg.data.convert.form import FORMS, Job
-from unpg.data.names_file import NAMES_FILE, folder_names_bytes
+from unpg.data.names_file import NAMES_FILE, folder_names_bytes, is_utf8
 from unpg.errors import DataError
 
 __all__ = ["TABLE", "CsvForm", "FolderForm"]
@@ -87,13 +87,13 @@ class CsvForm(_Files):
     @staticmethod
     def fits(inside: str) -> bool:
         """Names that are no UTF-8 cannot stand in the table."""
-        return _is_utf8(inside)
+        return is_utf8(inside)
 
     @staticmethod
     def require(identities: list[str]) -> None:
         """Raise for names that cannot stand in the table."""
         for who in identities:
-            if not _is_utf8(who) or not who.strip():
+            if not is_utf8(who) or not who.strip():
                 raise DataError(
                     f"The identity {who!r:.100} cannot stand in a table: it is no UTF-8 or blank. Convert to recordio, "
                     "lmdb or webdataset."
@@ -108,11 +108,3 @@ class CsvForm(_Files):
         table.writerows((name, self._job.identities[label]) for _, name, label in self.written)
         files.append((self._write(TABLE, text.getvalue().encode("utf-8")), TABLE))
         return files
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
