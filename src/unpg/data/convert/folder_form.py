@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unpg.data.convert.form import FORMS, Job
+from unpg.data.convert.naming import safe_folders
 from unpg.data.names_file import NAMES_FILE, folder_names_bytes, is_utf8
 from unpg.errors import DataError
 
@@ -34,7 +35,8 @@ class _Files:
 
     @staticmethod
     def require(identities: list[str]) -> None:
-        """Any name will do."""
+        """Raise for names that are too long for a folder."""
+        safe_folders(identities)
 
     @staticmethod
     def order(labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -91,7 +93,8 @@ class CsvForm(_Files):
 
     @staticmethod
     def require(identities: list[str]) -> None:
-        """Raise for names that cannot stand in the table."""
+        """Raise for names that cannot stand in the table, or are too long for a folder."""
+        _Files.require(identities)
         for who in identities:
             if not is_utf8(who) or not who.strip():
                 raise DataError(
@@ -104,7 +107,11 @@ class CsvForm(_Files):
         files = super().finish()
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
+        # A carriage return ends a line for readers, though the writer does not quote it.
+        quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
         table.writerow(["path", "identity"])
-        table.writerows((name, self._job.identities[label]) for _, name, label in self.written)
+        for _, name, label in self.written:
+            who = self._job.identities[label]
+            (quoted if "\r" in who else table).writerow([name, who])
         files.append((self._write(TABLE, text.getvalue().encode("utf-8")), TABLE))
         return files

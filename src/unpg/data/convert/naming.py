@@ -39,18 +39,21 @@ def image_ending(data: bytes) -> str | None:
     return next((ending for start, ending in _ENDINGS if data.startswith(start)), None)
 
 
-def safe_folders(identities: Sequence[str], reserved: Collection[str] = ()) -> list[str]:
+def safe_folders(
+    identities: Sequence[str], reserved: Collection[str] = (), longest: int | None = LONGEST_NAME
+) -> list[str]:
     """A folder name for each identity: its own name, if every file system holds that, else one with ``%``.
 
     Args:
         identities: Distinct names.
         reserved: Names that other files have.
+        longest: Bytes that a name may have; None where it becomes no folder.
 
     Returns:
         Names that differ even where capitals do not count.
 
     Raises:
-        DataError: A name of more than 255 bytes.
+        DataError: A name of more than ``longest`` bytes.
     """
     taken = {name.lower() for name in reserved}
     folders = []
@@ -66,10 +69,10 @@ def safe_folders(identities: Sequence[str], reserved: Collection[str] = ()) -> l
             unique = f"{name}~{number}"
         taken.add(unique.lower())
         size = len(unique.encode("utf-8", "surrogateescape"))
-        if size > LONGEST_NAME:
+        if longest is not None and size > longest:
             raise DataError(
                 f"The identity {who!r:.100} would need a folder name of {size} bytes; file systems hold "
-                f"{LONGEST_NAME}. Shorten the name, or convert to recordio, lmdb or parquet."
+                f"{longest}. Shorten the name, or convert to recordio, lmdb, webdataset or parquet."
             )
         folders.append(unique)
     return folders

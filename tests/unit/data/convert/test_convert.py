@@ -39,6 +39,7 @@ NAMES = [
     "identities.json",
     "x.",
     "n\u2028l\x85",
+    "carriage\rreturn",
 ]
 
 
@@ -85,6 +86,18 @@ def test_identities_keep_their_names_exactly(tmp_path, form):
     assert by_identity(back) == by_identity(data)
     if form in ("recordio", "lmdb", "webdataset"):
         assert back.identities == NAMES  # and the numbers of the labels
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_a_name_too_long_for_a_folder_is_refused_where_there_are_folders(tmp_path, form):
+    data = pixels(["x" * 300, "y"])
+    if form in ("csv", "folder"):
+        with pytest.raises(DataError, match=r"folder name of 300 bytes; file systems hold 255\. Shorten the name, or"):
+            convert(data, tmp_path / "out", form)
+        assert not (tmp_path / "out.partial").exists()
+        return
+    convert(data, tmp_path / "out", form)
+    assert by_identity(open_source(tmp_path / "out")) == by_identity(data)
 
 
 @pytest.mark.parametrize("form", list(FORMS))
