@@ -24,7 +24,8 @@ from unpg.errors import DataError
 
 __all__ = ["RecordSet"]
 
-_VERSION = 2  # of what lies in the cache
+_VERSION = 3  # of what lies in the cache
+_MOST = np.float32(2**63)  # labels are float32 in the file and int64 here
 _NAMES = f".{NAMES_FILE}"
 
 
@@ -184,12 +185,12 @@ def _build(path: Path, file: RecordFile) -> Index:
     if not len(images):
         raise DataError(f"{path} has no image records.")
     raw = heads.labels[images]
-    wrong = np.flatnonzero(~(np.isfinite(raw) & (raw >= 0) & (raw == np.floor(raw))))
+    wrong = np.flatnonzero(~((raw >= 0) & (raw < _MOST) & (raw == np.floor(raw))))
     if len(wrong):
         i = images[wrong[0]]
         raise DataError(
             f"{path}, byte {offsets[i]}: record {keys[i]} has the label {heads.labels[i]}; identities are whole "
-            "numbers from 0 on."
+            "numbers from 0 to 2**63 - 1."
         )
     numbers, labels = _without_gaps(raw.astype(np.int64))
     plain = [str(number) for number in numbers.tolist()]
@@ -229,6 +230,12 @@ def _listed_images(
         raise DataError(
             f"{path}, byte {offsets[0]}: record 0 says that images are records 1 to {declared - 1}, but the first "
             f"record without an image has the key {first}. The file is cut off, or its index is of another file."
+        )
+    late = np.flatnonzero((keys >= first) & ~ranges)
+    if len(late):
+        raise DataError(
+            f"{path}, byte {offsets[late[0]]}: record {keys[late[0]]} is an image, though the images end before record "
+            f"{first}, the first of an identity. Write the file again, or remove what was added to it."
         )
     images = np.flatnonzero((keys >= 1) & (keys < first))
     if len(images) != first - 1:

@@ -218,10 +218,29 @@ def test_labels_are_numbered_without_gaps_and_must_be_whole(tmp_path):
     path = write(tmp_path / "a.rec", [70, 3, [70.0, 0.1]])
     assert RecordSet(path).identities == ["3", "70"]
     assert RecordSet(path).labels.tolist() == [1, 0, 1]
-    for label in (0.5, -1.0, float("nan"), float("inf")):
+    for label in (0.5, -1.0, float("nan"), float("inf"), 1e30, 2.0**63):
         write(path, [1, label])
         with pytest.raises(DataError, match=r"a.rec, byte \d+: record 1 has the label"):
             RecordSet(path)
+
+
+def test_images_after_the_records_of_identities_are_not_lost_in_silence(tmp_path):
+    with RecordWriter(tmp_path / "a.rec") as out:
+        out.write(0, pack([3, 4], b""))
+        for key in (1, 2):
+            out.write(key, pack(0, jpeg(key), id=key))
+        out.write(3, pack([1, 3], b"", id=3))
+    assert len(RecordSet(tmp_path / "a.rec")) == 2
+    with RecordWriter(tmp_path / "b.rec") as out:
+        out.write(0, pack([3, 4], b""))
+        for key in (1, 2):
+            out.write(key, pack(0, jpeg(key), id=key))
+        out.write(3, pack([1, 3], b"", id=3))
+        out.write(4, pack(2, jpeg(4), id=4))
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"b.rec, byte \d+: record 4 is an image, though .* before record 3"):
+            RecordSet(tmp_path / "b.rec")
+        (tmp_path / "b.idx").unlink(missing_ok=True)  # then by a scan
 
 
 def test_a_list_names_images_and_identities(tmp_path):
