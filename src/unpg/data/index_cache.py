@@ -92,8 +92,13 @@ def save_index(kind: str, key: str, index: Index) -> Index | None:
             np.save(temporary / f"{name}.npy", array, allow_pickle=False)
             sums[name] = array.dtype.str, array.shape, zlib.crc32(array.data)
         (temporary / "meta.json").write_text(json.dumps([sums, index.about]), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # a broken one
-        os.rename(temporary, folder)
+        try:
+            os.rename(temporary, folder)
+        except OSError:
+            if load_index(kind, key, check=True) is not None:  # another process was quicker
+                raise
+            shutil.rmtree(folder, ignore_errors=True)  # a broken one
+            os.rename(temporary, folder)
     except OSError:  # read-only, full, or another process was quicker
         shutil.rmtree(temporary, ignore_errors=True)
         return load_index(kind, key, check=True)

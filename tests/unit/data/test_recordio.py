@@ -3,6 +3,7 @@ import multiprocessing
 import pickle
 import shutil
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from unpg.data import ImageSet, Loader, SequentialSampler, SizeError
 from unpg.data.index_cache import cache_folder
-from unpg.data.record_set import RecordSet, _without_gaps
+from unpg.data.record_set import RecordSet, _from_list, _without_gaps
 from unpg.data.recordio import RecordFile, RecordWriter, pack, read_index, unpack
 from unpg.errors import DataError
 
@@ -255,6 +256,24 @@ def test_a_list_names_images_and_identities(tmp_path):
     (tmp_path / "a.lst").write_text("0\t0\tx/1.jpg\n\nnonsense\n")
     with pytest.raises(DataError, match=r"a.lst, line 3: expected .* got b'nonsense"):
         RecordSet(path)
+
+
+def test_a_list_may_have_more_records_and_takes_little_memory(tmp_path):
+    n = 20_000
+    lines = [f"{key}\t{(key - 1) // 20}\tperson{(key - 1) // 20}/{key}.jpg\n" for key in range(n, 0, -1)]
+    more = [f"{key}\t7\tx/{key}.jpg\n" for key in (0, n + 1, -1, 2**63, 10**30)]
+    (tmp_path / "a.lst").write_text("".join(more + lines))
+    keys = np.arange(1, n + 1)
+    labels = (keys - 1) // 20
+    names = [str(label) for label in range(n // 20)]
+    tracemalloc.start()
+    places, identities = _from_list(tmp_path / "a.rec", keys, labels.astype(np.float32), labels, names)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert identities == [f"person{label}" for label in range(n // 20)]
+    whole = (tmp_path / "a.lst").read_bytes()
+    assert all(whole[places[i] :].startswith(lines[n - 1 - i].encode()) for i in (0, 1, 777, n - 1))
+    assert peak < 60 * n
 
 
 def test_the_list_of_insightface_counts_from_one(golden):
