@@ -338,6 +338,8 @@ def _shards(path: str) -> list[Path]:
     if braces:
         before, first, last, after = braces.groups()
         numbers = range(int(first), int(last) + 1)
+        if not numbers:
+            raise DataError(f"{path} counts from {first} to {last}, which names no shard. Give the lower number first.")
         return [Path(f"{before}{number:0{len(first)}d}{after}") for number in numbers]
     if Path(path).is_dir():
         found = sorted(Path(path).glob("*.tar"))

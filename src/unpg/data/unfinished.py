@@ -66,7 +66,10 @@ def _begin(partial: Path, job: dict[str, Any]) -> None:
         except (ValueError, RecursionError):
             known = None
         if known != job:
-            raise DataError(f"{partial} holds the beginning of another job. Remove it, then start again.")
+            raise DataError(
+                f"{partial} holds the beginning of another job, or what it is made from has changed since. Remove it, "
+                "then start again."
+            )
         return
     if any(entry.name != LOCK for entry in partial.iterdir()):
         raise DataError(f"{partial} is not empty, and nothing that was begun here. Remove it, then start again.")

@@ -150,6 +150,8 @@ def test_several_shards(tmp_path):
     assert SOURCES.build("webdataset", {"path": str(tmp_path)}).digest() == every.digest()
     with pytest.raises(DataError, match=r"s-003.tar cannot be read"):
         TarSet(f"{tmp_path}/s-{{001..003}}.tar")
+    with pytest.raises(DataError, match="counts from 002 to 001, which names no shard"):
+        TarSet(f"{tmp_path}/s-{{002..001}}.tar")
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="none has no .tar files"):
         TarSet(tmp_path / "none")
