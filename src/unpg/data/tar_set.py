@@ -36,11 +36,8 @@ _IMAGES = ("jpg", "jpeg", "png", "bmp", "webp", "ppm", "pgm", "tif", "tiff")
 _NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
 _CONTENT = re.compile(rb"[^\0]")
 _PLAIN = (b"0", b"\0", b"7")
-_ELSEWHERE = {
-    b"1": "a hard link",
-    b"2": "a symbolic link",
-    b"S": "a sparse file",
-}  # not one run of bytes in the archive
+# What has its content elsewhere, or not in one piece.
+_ELSEWHERE = {b"1": "a hard link", b"2": "a symbolic link", b"S": "a sparse file"}
 _LONGEST_NAME = 1 << 20  # bytes of an extended header
 _LONGEST_LABEL = 1 << 20  # bytes of a file with the identity
 _MAPS = 128  # shards mapped at a time: each map holds a file open, and a process may have 1,024 or fewer
