@@ -1076,7 +1076,7 @@ READERS = (
         csv_list,
         lambda place: look_pairs(pairs.csv_pairs(place / "pairs.csv")),
         ["pairs.csv"],
-        ["csv_pairs"],
+        ["csv_pairs", "csv_rows"],
         count=3000,
     ),
     Reader(

@@ -51,6 +51,7 @@ NOT_READERS = {
     "diagnose_run": "opens by open_trained",
     "data_root": "makes a name",
     "file_size": "asks the file system",
+    "file_state": "asks the file system",
     "file_digest": "takes bytes as they are",
     "BinImages": "is given what BinPairs has read",
     "ListedSet": "is given what list_set and csv_set have read",

@@ -12,7 +12,8 @@ from unpg.audit.side import Side
 
 __all__ = ["find_label_noise"]
 
-_ROWS = 1024  # far images compared with all centers at a time
+_ROWS = 1024  # far images compared at a time
+_CENTERS = 1024  # centers they are compared with at a time
 
 
 def find_label_noise(side: Side, match: float, far: float) -> list[LabelNoise]:
@@ -64,12 +65,18 @@ def _nearest_center(side: Side, suspects: NDArray[np.int64]) -> tuple[NDArray[np
     similarity = np.full(len(suspects), np.nan)
     if len(side.identities) < 2:
         return nearest, similarity
-    centers = side.centers.astype(np.float64)
+    similarity[:] = -np.inf
     for start in range(0, len(suspects), _ROWS):
         part = suspects[start : start + _ROWS]
-        cosines = rounded(side.units[part].astype(np.float64) @ centers.T)
-        cosines[np.arange(len(part)), side.labels[part]] = -np.inf
-        best = cosines.argmax(axis=1)
-        nearest[start : start + _ROWS] = best
-        similarity[start : start + _ROWS] = cosines[np.arange(len(part)), best]
+        units = side.units[part].astype(np.float64)
+        best, at = similarity[start : start + _ROWS], nearest[start : start + _ROWS]
+        for first in range(0, len(side.identities), _CENTERS):
+            cosines = rounded(units @ side.centers[first : first + _CENTERS].astype(np.float64).T)
+            own = side.labels[part] - first
+            inside = np.flatnonzero((own >= 0) & (own < cosines.shape[1]))
+            cosines[inside, own[inside]] = -np.inf
+            place = cosines.argmax(axis=1)
+            found = cosines[np.arange(len(part)), place]
+            better = found > best  # of equals the first
+            best[better], at[better] = found[better], first + place[better]
     return nearest, similarity

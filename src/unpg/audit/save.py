@@ -4,9 +4,10 @@ import csv
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from unpg.audit.audit import Audit
 from unpg.audit.findings import IdentityMatch, LabelNoise, NearDuplicate
@@ -37,7 +38,7 @@ def save_audit(
     the limits and where they come from, and the number of findings.
 
     Args:
-        folder: Made if it is not there; files of these names are replaced.
+        folder: Made if it is not there; files of these names are replaced, and those that are not written removed.
         found: The audit.
         known: See :func:`unpg.audit.known.judge_known`.
         about: What else to say in ``audit.json``, plain JSON values: the model, say.
@@ -59,17 +60,30 @@ def save_audit(
     written = []
     for name, rows in tables.items():
         path = folder / f"{name}.csv"
-        temporary = folder / f".{path.name}.{secrets.token_hex(4)}"
-        # Names of files may hold bytes that are no UTF-8; they go out as they came in.
-        with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with _replacing(path) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(FILES[name]._fields)
             writer.writerows([_cell(value) for value in row] for row in rows)
-        os.replace(temporary, path)
         written.append(path)
+    for name in FILES.keys() - tables.keys():  # of an earlier audit
+        (folder / f"{name}.csv").unlink(missing_ok=True)
     path = folder / "audit.json"
-    path.write_text(json.dumps(_summary(found) | (about or {}), indent=1) + "\n", encoding="utf-8")
+    with _replacing(path) as file:
+        file.write(json.dumps(_summary(found) | (about or {}), indent=1) + "\n")
     return [*written, path]
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """A new file, which takes the place of ``path`` when it is whole."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        # Names of files may hold bytes that are no UTF-8; they go out as they came in.
+        with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _cell(value: Any) -> Any:

@@ -67,12 +67,13 @@ def run(arguments: Sequence[str]) -> None:
         with data_convert.bar() as bar:
             task = bar.add_task("check", total=len(image_set))
             findings = check_set(image_set, lambda done, total: bar.update(task, completed=done, total=total))
+        if found.out:  # first: the screen may be closed
+            write_findings(found.out, findings)
         for finding in findings:
             console.print(f"{finding.kind}: {finding.name}: {finding.detail}")
         counts = ", ".join(f"{count:,} {kind}" for kind, count in Counter(f.kind for f in findings).items())
         console.print(f"{len(image_set):,} images; {counts or 'no fault'}")
         if found.out:
-            write_findings(found.out, findings)
             console.print(f"Wrote {found.out}")
         if findings:
             sys.exit(1)

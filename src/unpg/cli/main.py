@@ -1,6 +1,7 @@
 """``unpg VERB ...``: finds the verb, and turns our errors into one clear message."""
 
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0, or 2 for an error that a message explains; 130 or 143 (128 and the signal's number) for a run that SIGINT or
     SIGTERM has ended. 1 is left to faults of the program.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need be no text
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(_usage())

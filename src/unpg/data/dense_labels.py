@@ -3,12 +3,20 @@
 Axes: n images.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["dense_labels"]
+__all__ = ["dense_labels", "number_or_name"]
+
+_NUMBER = re.compile("0|[1-9][0-9]{0,17}")  # so many digits always fit an int64
+
+
+def number_or_name(text: str) -> int | str:
+    """The number that ``text`` is the decimal form of, else ``text``: 01 is a name, and another one than 1."""
+    return int(text) if _NUMBER.fullmatch(text) else text
 
 
 def dense_labels(found: Sequence[int | str]) -> tuple[NDArray[np.int64], list[str]]:

@@ -8,7 +8,7 @@ roots can be joined; people of different roots are different people, even if the
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -140,6 +140,10 @@ class FolderSet:
         """Image ``i`` in ``out`` (h, w, 3), which is returned. Raises as :meth:`read`."""
         path = self.name(i)
         return decode_sized(file_content(path, path), self.image_size, lambda: path, self._like, out)
+
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from."""
+        return map(self.name, range(len(self)))
 
     def digest(self) -> str:
         """From paths inside the roots, labels and file sizes, not from where the roots lie.

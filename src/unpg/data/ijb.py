@@ -13,7 +13,6 @@ the set called ``ijbc``, in one folder:
 Axes: n images, t templates, p pairs, g templates of a gallery or of the probes.
 """
 
-import csv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from unpg.data.csv_file import csv_rows
 from unpg.data.text_table import BLOCK, count_lines, text_blocks, whole_numbers
 from unpg.errors import DataError
 
@@ -283,29 +283,22 @@ def read_template_subjects(file: AnyPath, template_ids: NDArray[np.int64]) -> Te
         DataError: A row does not read like that, names a template without images, or says another subject of a
             template than an earlier one (with its line); or there is no row.
     """
-    try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read: {error}.") from error
-    rows = csv.reader(lines)
+    rows = csv_rows(file)
     found: dict[int, tuple[int, int]] = {}
-    try:
-        at = _subject_columns([cell.strip().lower() for cell in next(rows, [])], file)
-        for cells in rows:
-            if not cells:
-                continue
-            where = f"{file}, line {rows.line_num}"
-            texts = [cells[i].strip() for i in at if i < len(cells)]
-            if len(texts) != 2 or not all(text.isascii() and text.isdigit() and len(text) < 19 for text in texts):
-                raise DataError(f"{where}: expected '<template>,<subject>' in numbers, got {','.join(cells)[:200]!r}.")
-            template, subject = int(texts[0]), int(texts[1])
-            earlier = found.setdefault(template, (subject, rows.line_num))
-            if earlier[0] != subject:
-                raise DataError(
-                    f"{where}: template {template} shows subject {subject}, but {earlier[0]} in line {earlier[1]}."
-                )
-    except csv.Error as error:
-        raise DataError(f"{file}, line {rows.line_num}: {error}.") from error
+    at = _subject_columns([cell.strip().lower() for cell in next(rows, (1, []))[1]], file)
+    for line, cells in rows:
+        texts = [cells[i].strip() for i in at if i < len(cells)]
+        if len(texts) != 2 or not all(text.isascii() and text.isdigit() and len(text) < 19 for text in texts):
+            raise DataError(
+                f"{file}, line {line}: expected '<template>,<subject>' in numbers, got {','.join(cells)[:200]!r}."
+            )
+        template, subject = int(texts[0]), int(texts[1])
+        earlier = found.setdefault(template, (subject, line))
+        if earlier[0] != subject:
+            raise DataError(
+                f"{file}, line {line}: template {template} shows subject {subject}, but {earlier[0]} in line "
+                f"{earlier[1]}."
+            )
     if not found:
         raise DataError(f"{file} lists no template.")
     places = _index(template_ids)(np.array(list(found), dtype=np.int64))

@@ -10,7 +10,6 @@ import secrets
 import shutil
 import zlib
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Index", "cache_folder", "index_key", "load_index", "save_index"]
+__all__ = ["Index", "cache_folder", "file_state", "index_key", "load_index", "save_index"]
 
 
 class Index(NamedTuple):
@@ -36,18 +35,21 @@ def cache_folder(kind: str = "recordio") -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "unpg" / kind
 
 
+def file_state(file: int | str | PathLike[str]) -> tuple[int, int] | None:
+    """Size in bytes and time of the last change in nanoseconds of a path or an open file; None if it is not there."""
+    try:
+        status = os.stat(file)
+    except (OSError, ValueError):  # a name from a list need be no path at all
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 def index_key(files: Iterable[str | PathLike[str]], *settings: object) -> str:
     """The key of an index of ``files``: by path, size in bytes and time of the last change, and by ``settings``.
 
     A file that is not there is part of the key too: one that comes later makes another.
     """
-    parts: list[Any] = [settings]
-    for file in files:
-        known: tuple[int, int] | None = None
-        with suppress(OSError):
-            status = os.stat(file)
-            known = status.st_size, status.st_mtime_ns
-        parts.append((os.path.realpath(file), known))
+    parts = [settings, *((os.path.realpath(file), file_state(file)) for file in files)]
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
@@ -90,8 +92,13 @@ def save_index(kind: str, key: str, index: Index) -> Index | None:
             np.save(temporary / f"{name}.npy", array, allow_pickle=False)
             sums[name] = array.dtype.str, array.shape, zlib.crc32(array.data)
         (temporary / "meta.json").write_text(json.dumps([sums, index.about]), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # a broken one
-        os.rename(temporary, folder)
+        try:
+            os.rename(temporary, folder)
+        except OSError:
+            if load_index(kind, key, check=True) is not None:  # another process was quicker
+                raise
+            shutil.rmtree(folder, ignore_errors=True)  # a broken one
+            os.rename(temporary, folder)
     except OSError:  # read-only, full, or another process was quicker
         shutil.rmtree(temporary, ignore_errors=True)
         return load_index(kind, key, check=True)

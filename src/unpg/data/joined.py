@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,23 +42,28 @@ class JoinedSet:
 
     def read(self, i: int) -> NDArray[np.uint8]:
         """Image ``i``, (h, w, 3) uint8 RGB. Raises as its part does."""
-        part, inside = self._place(i)
+        part, inside = self.place(i)
         return part.read(inside)
 
     def content(self, i: int) -> bytes:
         """Its image file. Raises as its part does."""
-        return content(*self._place(i))
+        return content(*self.place(i))
 
     def name(self, i: int) -> str:
         """Its name in its part."""
-        part, inside = self._place(i)
+        part, inside = self.place(i)
         return part.name(inside)
+
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from, part after part."""
+        return chain.from_iterable(getattr(part, "sources", list)() for part in self._sets)
 
     def digest(self) -> str:
         """From the parts' names and digests."""
         return hashlib.sha256(json.dumps([(n, p.digest()) for n, p in self.parts.items()]).encode()).hexdigest()
 
-    def _place(self, i: int) -> tuple[ImageSet, int]:
+    def place(self, i: int) -> tuple[ImageSet, int]:
+        """The part that has image ``i``, and its index there."""
         if not 0 <= i < len(self):
             raise IndexError(f"image {i} is not in [0, {len(self)})")
         part = int(np.searchsorted(self._starts, i, side="right")) - 1

@@ -11,6 +11,7 @@ Axes: n images, p people, v views.
 import itertools
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -195,6 +196,10 @@ class KFaceSet:
             SizeError: It is not of the size of the set's first readable image.
         """
         return require_size(decode(self.name(i)), self.image_size, self.name(i), self._like)
+
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from."""
+        return map(self.name, range(len(self)))
 
     def digest(self) -> str:
         """From paths inside the root, labels and file sizes. Asks the file system for the size of every file."""

@@ -1,14 +1,13 @@
 """Image sets that a text file lists: lines of path and identity, or a table with commas."""
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unpg.data.csv_file import csv_rows
 from unpg.data.decode import decode, decode_sized, file_content, first_size
 from unpg.data.folder import file_size
 from unpg.data.image_set import set_digest
@@ -52,6 +51,10 @@ class ListedSet:
         """The path of image ``i``."""
         return self.path(i)
 
+    def own_path(self, i: int) -> str:
+        """The path of image ``i`` as it is listed."""
+        return self._files[i]
+
     def content(self, i: int) -> bytes:
         """Its file, untouched.
 
@@ -73,6 +76,10 @@ class ListedSet:
         path = self.name(i)
         return decode_sized(file_content(path, path), self.image_size, lambda: path, self._like)
 
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from."""
+        return map(self.path, range(len(self)))
+
     def digest(self) -> str:
         """From the paths as listed, identities and file sizes."""
         listed = (f"{file}\0{self.identities[label]}" for file, label in zip(self._files, self.labels, strict=True))
@@ -90,10 +97,11 @@ def list_set(file: AnyPath, root: AnyPath | None = None) -> ListedSet:
         DataError: A line does not read like that (with its number), a path is given twice, or nothing is listed.
     """
     rows = []
-    for number, line in enumerate(_text(file).splitlines(), start=1):
+    # Names may hold what Python takes for line ends beside \n.
+    for number, line in enumerate(_text(file).split("\n"), start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        cells = line.split("\t") if "\t" in line else line.rsplit(maxsplit=1)
+        cells = line.split("\t") if "\t" in line else line.strip().rsplit(" ", 1)
         if len(cells) != 2 or not all(cell.strip() for cell in cells):
             raise DataError(f"{file}, line {number}: expected '<path> <tab> <identity>', got {line[:200]!r}.")
         rows.append((number, cells[0].strip(), cells[1].strip()))
@@ -112,25 +120,22 @@ def csv_set(
         identity_column: The column of who they show.
 
     Raises:
-        DataError: No such column, a line with another number of cells or an empty one (with its number), a path
-            is given twice, or nothing is listed.
+        DataError: No such column, a line that does not read as CSV, or with another number of cells or an empty one
+            (with its number), a path is given twice, or nothing is listed.
     """
-    # Split by the reader: a quoted cell may hold line ends, and spaces belong to their cell.
-    table = csv.reader(io.StringIO(_text(file), newline=""))
-    header = next(table, [])
+    table = csv_rows(file)
+    _, header = next(table, (1, []))
     for column in (path_column, identity_column):
         if column not in header:
             raise DataError(f"{file}, line 1: no column is called {column!r}.{did_you_mean(column, header)}")
     at = header.index(path_column), header.index(identity_column)
     rows = []
-    for cells in table:
-        if not cells:
-            continue
+    for number, cells in table:
         if len(cells) != len(header) or not all(cells[i].strip() for i in at):
             raise DataError(
-                f"{file}, line {table.line_num}: expected {len(header)} cells with a path and an identity, got {cells}."
+                f"{file}, line {number}: expected {len(header)} cells with a path and an identity, got {cells}."
             )
-        rows.append((table.line_num, cells[at[0]], cells[at[1]]))
+        rows.append((number, cells[at[0]], cells[at[1]]))
     return _listed(file, root, rows)
 
 

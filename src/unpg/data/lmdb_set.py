@@ -14,8 +14,9 @@ Axes: n images.
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import count
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from unpg.data.bins import image_file, parse_pickle
 from unpg.data.decode import decode, decode_sized, first_size
-from unpg.data.dense_labels import dense_labels
+from unpg.data.dense_labels import dense_labels, number_or_name
 from unpg.data.image_set import set_digest
 from unpg.data.index_cache import Index, index_key, load_index, save_index
 from unpg.data.lmdb_pages import check_lmdb_pages
@@ -36,7 +37,7 @@ __all__ = ["NAMES_KEY", "LmdbSet", "require_pages"]
 
 NAMES_KEY = b"__identities__"
 
-_VERSION = 1  # of what lies in the cache
+_VERSION = 3  # of what lies in the cache
 # MEMOIZE, then BININT1, BININT2 or BININT, then TUPLE2, or SHORT_BINUNICODE, MEMOIZE and TUPLE3; MEMOIZE, STOP.
 _PICKLE_END = re.compile(rb"\x94(K.|M..|J....)(?:\x86|\x8c(.)(.{0,255})\x94\x87)\x94\.", re.DOTALL)
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"RIFF")
@@ -62,7 +63,8 @@ class LmdbSet:
 
     Raises:
         ConfigError: lmdb is not installed.
-        DataError: The file is missing, cut off or of none of these layouts; a record is broken (with its key).
+        DataError: The file is missing, cut off or of none of these layouts; a record is broken, or missing though
+            ``__keys__``, ``__len__`` or ``num-samples`` counts it (with its key).
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -84,9 +86,12 @@ class LmdbSet:
 
     def name(self, i: int) -> str:
         """``<path>#<name of the image>`` where the record has it, else ``<path>#<key>``."""
-        key = self._key_of(i)
-        own = self._record(key)[2]
-        return self._said(key) if own is None else f"{self.path}#{own}"
+        own = self.own_path(i)
+        return self._described(i) if own is None else f"{self.path}#{own}"
+
+    def own_path(self, i: int) -> str | None:
+        """The name of image ``i`` in its record, if it has one."""
+        return self._record(self._key_of(i))[2]
 
     def content(self, i: int) -> bytes:
         """The image file of image ``i``, untouched.
@@ -113,6 +118,10 @@ class LmdbSet:
     def read_into(self, i: int, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Image ``i`` in ``out`` (h, w, 3), which is returned. Raises as :meth:`read`."""
         return decode_sized(self.content(i), self.image_size, lambda: self._described(i), self._like, out)
+
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from."""
+        return [str(_file(self.path))]
 
     def digest(self) -> str:
         """From keys, labels, identities and the sizes of the image files, not from where the database lies."""
@@ -170,21 +179,41 @@ class LmdbSet:
     def _keys(self) -> list[bytes]:
         with self._begin() as reading:
             there = [bytes(key) for key in reading.cursor().iternext(keys=True, values=False)]
-            listed = reading.get(b"__keys__")
+            listed, length, samples = (reading.get(key) for key in (b"__keys__", b"__len__", b"num-samples"))
         keys = [key for key in there if not key.startswith(b"__")]
         if all(key.startswith((b"image-", b"label-", b"num-samples")) for key in keys):
-            return [key for key in keys if key.startswith(b"image-")]
+            keys = [key for key in keys if key.startswith(b"image-")]
+            if samples is not None and samples.isdigit() and len(samples) < 19:
+                self._require_all("num-samples", keys, (b"image-%09d" % i for i in range(1, int(samples) + 1)))
+            return keys
         if all(key.isdigit() for key in keys):
-            return sorted(keys, key=int)  # also where __keys__ is in a form that is not read
+            keys.sort(key=int)
+            # Many copies of the script count one too many. Lists in a form that is not read say nothing.
+            named, length = _unpickled(listed), _unpickled(length)
+            if _are_keys(named):
+                self._require_all("__keys__", keys, _as_bytes(named[:-1]))
+            if isinstance(length, int) and len(keys) < length - 1:
+                width = len(keys[0])
+                self._require_all("__len__", keys, (b"%0*d" % (width, i) for i in count(int(keys[0]))))
+            return keys
         if listed is None:
             return keys
         named = parse_pickle(listed, f"{self.path}#__keys__")
-        if not isinstance(named, list | tuple) or not all(isinstance(key, bytes | str) for key in named):
+        if not _are_keys(named):
             raise DataError(f"{self.path}#__keys__: expected a list of keys, got a {type(named).__name__}.")
-        named = [key.encode() if isinstance(key, str) else key for key in named]
+        named = _as_bytes(named)
         if set(named) != set(keys) or len(named) != len(keys):
             raise DataError(f"{self.path}: __keys__ names {len(named)} records, but there are {len(keys)}, or others.")
         return named
+
+    def _require_all(self, source: str, keys: list[bytes], expected: Iterable[bytes]) -> None:
+        there = set(keys)
+        missing = next((key for key in expected if key not in there), None)
+        if missing is not None:
+            raise DataError(
+                f"{self._said(missing)} is not there, though {source} counts it: the database was not written to its "
+                "end, or has lost records. Write it again."
+            )
 
     def _get(self, key: bytes) -> bytes:
         with self._begin() as reading:
@@ -218,9 +247,9 @@ class LmdbSet:
         if isinstance(who, np.integer):
             who = int(who)
         if isinstance(who, bytes):
-            who = who.decode("utf-8", "replace")
-        if isinstance(who, str) and who.isascii() and who.isdigit() and len(who) < 19:
-            who = int(who)
+            who = who.decode("utf-8", "surrogateescape")
+        if isinstance(who, str):
+            who = number_or_name(who)
         if isinstance(who, bool) or not isinstance(who, int | str) or who == "":
             raise DataError(f"{self._said(key)}: expected a number or name as label, got {shown(who, 80)}.")
         return image, who, own if isinstance(own, str) else None
@@ -235,7 +264,7 @@ class LmdbSet:
         return image_file(found[0], self._said(key)), found[1], found[2] if len(found) > 2 else None
 
     def _parts(self, key: bytes, value: bytes) -> tuple[bytes, Any, Any]:
-        return value, self._get(key.replace(b"image-", b"label-", 1)).decode("utf-8", "replace"), None
+        return value, self._get(key.replace(b"image-", b"label-", 1)), None
 
     def _datum(self, key: bytes, value: bytes) -> tuple[bytes, Any, Any]:
         fields = _protobuf(value, self._said(key))
@@ -279,6 +308,23 @@ def _plain_pickle(value: bytes) -> tuple[bytes, int, str | None] | None:
         return None
     number = rest[1]  # K and M hold no sign, J does
     return value[begin : begin + length], int.from_bytes(number[1:], "little", signed=number[:1] == b"J"), own
+
+
+def _are_keys(found: Any) -> bool:
+    return isinstance(found, list | tuple) and all(isinstance(key, bytes | str) for key in found)
+
+
+def _as_bytes(keys: Sequence[bytes | str]) -> list[bytes]:
+    return [key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key for key in keys]
+
+
+def _unpickled(value: bytes | None) -> Any:
+    """What a pickle holds; None if there is none, or in a form that is not read."""
+    if value is None:
+        return None
+    with suppress(DataError):
+        return parse_pickle(value, "")
+    return None
 
 
 def _file(path: str) -> Path:

@@ -15,6 +15,7 @@ from unpg.json_file import parse_json
 __all__ = [
     "NAMES_FILE",
     "folder_names_bytes",
+    "is_utf8",
     "names_bytes",
     "names_for",
     "parse_names",
@@ -26,6 +27,15 @@ NAMES_FILE = "identities.json"
 
 _MOST = 1 << 32  # bytes of a names file
 _DIGITS = 19  # of an int64
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name can stand in a text; a file system's name of other bytes has surrogates in Python."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def names_bytes(names: Sequence[str]) -> bytes:

@@ -3,10 +3,10 @@
 Axes: f files, n pairs.
 """
 
-import csv
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from unpg.data.csv_file import csv_rows
 from unpg.data.decode import decode, require_size
 from unpg.data.image_set import set_digest
 from unpg.errors import ConfigError, DataError, did_you_mean
@@ -126,6 +127,10 @@ class PairImages:
     def name(self, i: int) -> str:
         """The path of file ``i``."""
         return self.files[i]
+
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from."""
+        return self.files
 
     def digest(self) -> str:
         """From file names, labels and file sizes, not from where the files lie."""
@@ -264,8 +269,8 @@ def csv_pairs(file: AnyPath, root: AnyPath | None = None, *, name: str | None = 
         DataError: The table does not read like that (with the line), or none of the images is there.
     """
     base = Path(root) if root is not None else Path(file).parent
-    rows = csv.reader(read_lines(file))
-    header = [cell.strip() for cell in next(rows, [])]
+    rows = csv_rows(file)
+    header = [cell.strip() for cell in next(rows, (1, []))[1]]
     needed, optional = ("path_a", "path_b", "same"), ("fold", "identity_a", "identity_b", "group")
     for column in header:
         if column not in needed + optional:
@@ -278,10 +283,8 @@ def csv_pairs(file: AnyPath, root: AnyPath | None = None, *, name: str | None = 
             f"identity_a with identity_b; got {', '.join(header) or 'none'}."
         )
     found = PairCollector(name or Path(file).stem, file, base)
-    for cells in rows:
-        where = f"{file}, line {rows.line_num}"
-        if not cells:
-            continue
+    for number, cells in rows:
+        where = f"{file}, line {number}"
         if len(cells) != len(header):
             raise DataError(f"{where}: expected {len(header)} values, got {len(cells)}.")
         row = {column: cell.strip() for column, cell in zip(header, cells, strict=True)}

@@ -1,6 +1,7 @@
 """Parquet files of labeled images: the image files themselves, or their paths. Needs the extra ``interop``."""
 
 import hashlib
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unpg.data.decode import decode, require_size
+from unpg.data.decode import decode, decode_sized, first_size
 from unpg.data.image_set import set_digest
 from unpg.data.listed import ListedSet
 from unpg.errors import ConfigError, DataError, did_you_mean
@@ -62,8 +63,7 @@ class ParquetSet:
             self.image_size = self._listed.image_size
         else:
             self._contents = images
-            first = decode(images[0], name=self.name(0))
-            self.image_size = (first.shape[0], first.shape[1])
+            self.image_size, self._like = first_size(len(self), self._decoded, self.name, self.path)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -77,16 +77,23 @@ class ParquetSet:
 
         Raises:
             DataError: It cannot be read.
-            SizeError: It is not of the size of the first.
+            SizeError: It is not of the size of the set's first readable image.
         """
         if self._listed:
             return self._listed.read(i)
-        image = decode(self._contents[i], name=self.name(i))
-        return require_size(image, self.image_size, self.name(i), self.name(0))
+        return decode_sized(self._contents[i], self.image_size, lambda: self.name(i), self._like)
 
     def name(self, i: int) -> str:
         """Its path, or ``<file>#<name of the image, or row>``."""
         return self._listed.name(i) if self._listed else f"{self.path}#{self._names[i] or i}"
+
+    def own_path(self, i: int) -> str | None:
+        """The path of the image of row ``i`` as it stands there, if it does."""
+        return self._listed.own_path(i) if self._listed else self._names[i] or None
+
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from."""
+        return self._listed.sources() if self._listed else []
 
     def digest(self) -> str:
         """From identities, and paths and file sizes or the image files."""
@@ -94,6 +101,9 @@ class ParquetSet:
             return self._listed.digest()
         names = (f"{hashlib.sha256(c).hexdigest()}\0{self.identities[label]}" for c, label in self._pairs())
         return set_digest(names, self.labels, map(len, self._contents))
+
+    def _decoded(self, i: int) -> NDArray[np.uint8]:
+        return decode(self._contents[i], name=self.name(i))
 
     def _pairs(self) -> Any:
         return zip(self._contents, self.labels.tolist(), strict=True)
@@ -131,7 +141,8 @@ def _columns(path: str, image_column: str, identity_column: str) -> tuple[list[A
     if not images:
         raise DataError(f"{path} has no rows.")
     for row, (image, who) in enumerate(zip(images, people, strict=True)):
-        if not isinstance(image, type(images[0])) or not isinstance(image, bytes | str) or not image:
+        # An image file of 0 bytes is one that cannot be read, as in other forms; a path of none is no path.
+        if not isinstance(image, type(images[0])) or not isinstance(image, bytes | str) or image == "":
             raise DataError(
                 f"{path}, row {row}: expected an image file or a path in {image_column!r}, got {image!r:.80}."
             )

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from unpg.errors import DataError
 
 __all__ = ["RecordSet"]
 
-_VERSION = 2  # of what lies in the cache
+_VERSION = 3  # of what lies in the cache
+_MOST = np.float32(2**63)  # labels are float32 in the file and int64 here
 _NAMES = f".{NAMES_FILE}"
 
 
@@ -97,11 +99,20 @@ class RecordSet:
 
     def name(self, i: int) -> str:
         """The path of image ``i`` in the list, else ``<rec file>#<key>``."""
+        own = self.own_path(i)
+        return f"{self.path}#{self._rows[1, i]}" if own is None else own
+
+    def own_path(self, i: int) -> str | None:
+        """The path of image ``i`` in the list, if it is there."""
         if self._rows[3, i] < 0:
-            return f"{self.path}#{self._rows[1, i]}"
+            return None
         with open(self.path.with_suffix(".lst"), "rb") as file:
             file.seek(int(self._rows[3, i]))
             return _list_line(file.readline())[2]
+
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from."""
+        return [str(self.path)]
 
     def digest(self) -> str:
         """From keys, byte offsets (and so sizes), labels and identity names, not from where the file lies."""
@@ -174,12 +185,12 @@ def _build(path: Path, file: RecordFile) -> Index:
     if not len(images):
         raise DataError(f"{path} has no image records.")
     raw = heads.labels[images]
-    wrong = np.flatnonzero(~(np.isfinite(raw) & (raw >= 0) & (raw == np.floor(raw))))
+    wrong = np.flatnonzero(~((raw >= 0) & (raw < _MOST) & (raw == np.floor(raw))))
     if len(wrong):
         i = images[wrong[0]]
         raise DataError(
             f"{path}, byte {offsets[i]}: record {keys[i]} has the label {heads.labels[i]}; identities are whole "
-            "numbers from 0 on."
+            "numbers from 0 to 2**63 - 1."
         )
     numbers, labels = _without_gaps(raw.astype(np.int64))
     plain = [str(number) for number in numbers.tolist()]
@@ -220,6 +231,12 @@ def _listed_images(
             f"{path}, byte {offsets[0]}: record 0 says that images are records 1 to {declared - 1}, but the first "
             f"record without an image has the key {first}. The file is cut off, or its index is of another file."
         )
+    late = np.flatnonzero((keys >= first) & ~ranges)
+    if len(late):
+        raise DataError(
+            f"{path}, byte {offsets[late[0]]}: record {keys[late[0]]} is an image, though the images end before record "
+            f"{first}, the first of an identity. Write the file again, or remove what was added to it."
+        )
     images = np.flatnonzero((keys >= 1) & (keys < first))
     if len(images) != first - 1:
         gap = int(np.flatnonzero(keys[images] != np.arange(1, len(images) + 1)).min(initial=len(images))) + 1
@@ -246,12 +263,11 @@ def _list_line(line: bytes) -> tuple[int | None, float, str]:
 def _from_list(
     path: Path, keys: NDArray[np.int64], raw: NDArray[np.float32], labels: NDArray[np.int64], names: list[str]
 ) -> tuple[NDArray[np.int64], list[str]]:
-    """For each image the byte of its line in the ``.lst`` or -1, and the names of the identities."""
+    """For each image, by rising keys, the byte of its line in the ``.lst`` or -1; and the names of the identities."""
     lines = np.full(len(keys), -1, dtype=np.int64)
     file = path.with_suffix(".lst")
     if not file.exists():
         return lines, names
-    place = {key: i for i, key in enumerate(keys.tolist())}
     folders: dict[int, set[str]] = {}
     at = 0
     with open(file, "rb") as opened:
@@ -264,8 +280,10 @@ def _from_list(
                         f"{file}, line {number}: expected '<key> <tab> <label> <tab> <path>', got {line[:80]!r}. "
                         "Correct or remove the list."
                     ) from error
-                i = place.get(number if key is None else key)
-                if i is not None:
+                key = number if key is None else key
+                # Sought, for a dictionary of all keys would take ten times the memory of what comes of it.
+                i = int(keys.searchsorted(key)) if key.bit_length() < 64 else len(keys)
+                if i < len(keys) and keys[i] == key:
                     if raw[i] != np.float32(label):
                         raise DataError(
                             f"{file}, line {number}: label {label:g}, but record {keys[i]} of {path} has {raw[i]:g}. "

@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from unpg.data.image_set import ImageSet
+from unpg.data.names_file import is_utf8
 from unpg.data.subset import split_identities
 from unpg.errors import DataError
 
@@ -28,7 +29,8 @@ def split_to_lists(
 
     Raises:
         ConfigError: ``fraction`` out of range.
-        DataError: Too few identities for two sides, images without a file of their own, or another split is there.
+        DataError: Too few identities for two sides, images without a file of their own, a name that a list cannot hold,
+            or another split is there.
     """
     sides = split_identities(image_set, fraction, seed)
     folder = Path(out)
@@ -40,9 +42,14 @@ def split_to_lists(
             file, who = Path(side.name(i)), side.identities[label]
             if not file.is_file():
                 raise DataError(f"{file} is no file of its own, so a list cannot name it. Convert the set to a folder.")
-            if any(c in f"{file}{who}" for c in "\t\n\r"):
-                raise DataError(f"{file}: a tab or line break in a name cannot stand in a list. Rename it.")
-            lines.append(f"{file.resolve()}\t{who}\n")
+            # Not resolved: two links to one file are two images.
+            place = str(file.absolute())
+            if not _can_be_listed(place) or not _can_be_listed(who):
+                raise DataError(
+                    f"{place} of {who!r}: a tab or line break, a space at an end, or what is no UTF-8 cannot stand in "
+                    "a list. Rename it."
+                )
+            lines.append(f"{place}\t{who}\n")
         texts[folder / name] = "".join(lines)
     for path, text in texts.items():
         if path.exists() and path.read_bytes() != text.encode():
@@ -53,3 +60,8 @@ def split_to_lists(
         os.replace(temporary, path)
     first, second = texts
     return (first, len(sides[0].identities)), (second, len(sides[1].identities))
+
+
+def _can_be_listed(cell: str) -> bool:
+    """Whether :func:`~unpg.data.listed.list_set` reads it as it is."""
+    return cell == cell.strip() and not set(cell) & set("\t\n\r") and is_utf8(cell)

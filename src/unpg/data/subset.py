@@ -78,6 +78,11 @@ class Subset:
         """Its name in the whole set."""
         return self.image_set.name(int(self.indices[i]))
 
+    def sources(self) -> Iterable[str]:
+        """The files that the images of the whole set come from."""
+        found: Iterable[str] = getattr(self.image_set, "sources", list)()
+        return found
+
     def digest(self) -> str:
         """From the whole set's digest and the indices."""
         sha = hashlib.sha256(self.image_set.digest().encode())

@@ -12,17 +12,18 @@ import mmap
 import re
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unpg.data.decode import decode, decode_sized, first_size
-from unpg.data.dense_labels import dense_labels
-from unpg.data.index_cache import Index, index_key, load_index, save_index
+from unpg.data.dense_labels import dense_labels, number_or_name
+from unpg.data.index_cache import Index, file_state, index_key, load_index, save_index
 from unpg.data.mapped import require_all_there
 from unpg.data.names_file import NAMES_FILE, names_for, read_names
 from unpg.errors import DataError, shown
@@ -30,9 +31,13 @@ from unpg.errors import DataError, shown
 __all__ = ["TarMember", "TarSet", "tar_members"]
 
 _BLOCK = 512
-_VERSION = 1  # of what lies in the cache
+_VERSION = 2  # of what lies in the cache
 _IMAGES = ("jpg", "jpeg", "png", "bmp", "webp", "ppm", "pgm", "tif", "tiff")
 _NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
+_CONTENT = re.compile(rb"[^\0]")
+_PLAIN = (b"0", b"\0", b"7")
+# What has its content elsewhere, or not in one piece.
+_ELSEWHERE = {b"1": "a hard link", b"2": "a symbolic link", b"S": "a sparse file"}
 _LONGEST_NAME = 1 << 20  # bytes of an extended header
 _LONGEST_LABEL = 1 << 20  # bytes of a file with the identity
 _MAPS = 128  # shards mapped at a time: each map holds a file open, and a process may have 1,024 or fewer
@@ -71,13 +76,15 @@ class TarSet:
 
     Raises:
         DataError: A shard is missing, cut off or broken (with the byte); a sample has no image, no identity, or two;
-            a key comes twice in a shard.
+            a key comes twice in a shard; a file of a sample is a link or sparse.
     """
 
     def __init__(self, path: str | PathLike[str], label_key: str = "label") -> None:
         self.path = str(path)
         self.shards = _shards(self.path)
+        self._states = [file_state(shard) for shard in self.shards]
         self._maps: OrderedDict[int, mmap.mmap] = OrderedDict()
+        self._lock = Lock()  # several threads may read
         self._label_key = label_key
         self._key = self._index_key()
         found = load_index("tar", self._key, check=True)
@@ -95,9 +102,12 @@ class TarSet:
 
     def name(self, i: int) -> str:
         """``<shard>#<name of the image in it>``."""
+        return f"{self.shards[self._places[i, 0]]}#{self.own_path(i)}"
+
+    def own_path(self, i: int) -> str:
+        """The name of image ``i`` in its shard."""
         shard, head = (int(value) for value in self._places[i, :2])
-        member = next(tar_members(self._map(shard), str(self.shards[shard]), start=head))
-        return f"{self.shards[shard]}#{member.name}"
+        return next(tar_members(self._map(shard), str(self.shards[shard]), start=head)).name
 
     def content(self, i: int) -> bytes:
         """The image file of image ``i``, untouched."""
@@ -118,6 +128,10 @@ class TarSet:
     def read_into(self, i: int, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Image ``i`` in ``out`` (h, w, 3), which is returned. Raises as :meth:`read`."""
         return decode_sized(self.content(i), self.image_size, lambda: self._described(i), self._like, out)
+
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from."""
+        return map(str, self.shards)
 
     def digest(self) -> str:
         """From places and sizes in the shards, labels and identities, not from where the shards lie."""
@@ -169,24 +183,30 @@ class TarSet:
         self.skipped: int = index.about["skipped"]
 
     def _map(self, shard: int) -> mmap.mmap:
-        if shard in self._maps:
-            self._maps.move_to_end(shard)
-        else:
-            if len(self._maps) == _MAPS:
-                self._maps.popitem(last=False)[1].close()
-            self._maps[shard] = _mapped(self.shards[shard])
-        return self._maps[shard]
+        with self._lock:
+            if shard in self._maps:
+                self._maps.move_to_end(shard)
+            else:
+                while len(self._maps) >= _MAPS:
+                    self._maps.popitem(last=False)  # closed when nobody reads from it any more
+                self._maps[shard] = _mapped(self.shards[shard], self._states[shard])
+            return self._maps[shard]
 
     def _samples(self, shard: int) -> Iterator[tuple[TarMember, int | str] | None]:
         """Image and identity of each sample of a shard, and None for each file that is part of none."""
         file, data = str(self.shards[shard]), self._map(shard)
         key, parts = "", dict[str, TarMember]()
         seen: set[str] = set()
-        for member in tar_members(data, file):
+        for member, kind in _entries(data, file):
             found = _NAME.fullmatch(member.name)
             if found is None:
                 yield None
                 continue
+            if kind in _ELSEWHERE:
+                raise DataError(
+                    f"{file}, byte {member.head}: {member.name} is {_ELSEWHERE[kind]}, so its content is not there. "
+                    "Pack the shard again with GNU tar's --dereference and --hard-dereference, without --sparse."
+                )
             if found[1] != key and parts:
                 yield _sample(data, file, key, parts, self._label_key)
                 parts = {}
@@ -203,12 +223,14 @@ class TarSet:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_maps": OrderedDict()}  # each process maps for itself
+        del state["_lock"]
         if self._cached:
             del state["_places"], state["labels"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._lock = Lock()
         if self._index_key() != self._key:
             raise DataError(f"{self.path} has changed since it was opened. Start anew.")
         if "_places" not in state:
@@ -226,6 +248,11 @@ def tar_members(data: mmap.mmap | bytes, file: str, start: int = 0) -> Iterator[
     Raises:
         DataError: It is cut off or broken. Names the byte.
     """
+    return (member for member, kind in _entries(data, file, start) if kind in _PLAIN)
+
+
+def _entries(data: mmap.mmap | bytes, file: str, start: int = 0) -> Iterator[tuple[TarMember, bytes]]:
+    """Plain files, links and sparse files, with their type. Raises as :func:`tar_members`."""
     at, head = start, start
     long_name: str | None = None
     pax: dict[str, str] = {}
@@ -234,6 +261,13 @@ def tar_members(data: mmap.mmap | bytes, file: str, start: int = 0) -> Iterator[
         if not block.strip(b"\0"):
             if len(block) < _BLOCK or head != at:
                 raise DataError(f"{file} is cut off at byte {at + len(block)}: the archive has no end. Fetch it again.")
+            more = _CONTENT.search(data, at)
+            if more:
+                raise DataError(
+                    f"{file}, byte {more.start()}: content after the end of the archive, the block of zeros at byte "
+                    f"{at}. Archives put end to end have to be shards of their own; any other file is broken: fetch it "
+                    "again."
+                )
             return
         if len(block) < _BLOCK or not _sum_holds(block):
             raise DataError(f"{file}, byte {at}: no header of a tar archive. The file is broken or compressed.")
@@ -259,8 +293,10 @@ def tar_members(data: mmap.mmap | bytes, file: str, start: int = 0) -> Iterator[
                 pax = _pax(body, file, begin)
             continue
         name = pax.get("path") or long_name or _short_name(block)
-        if kind in (b"0", b"\0", b"7") and not name.endswith("/"):
-            yield TarMember(name, head, begin, size)
+        if any(key.startswith("GNU.sparse.") for key in pax):
+            name, kind = pax.get("GNU.sparse.name", name), b"S"
+        if kind in (*_PLAIN, *_ELSEWHERE) and not name.endswith("/"):
+            yield TarMember(name, head, begin, size), kind
         head, long_name, pax = at, None, {}
 
 
@@ -286,12 +322,9 @@ def _sample(
     text = data[source.begin : source.begin + source.size]
     try:
         value: Any = text.decode().strip()
-        if "cls" not in parts:
-            value = json.loads(value)[label_key]
+        value = number_or_name(value) if "cls" in parts else json.loads(value)[label_key]
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise DataError(f"{where}: no identity under {label_key!r} is to be found: {error!r}.") from error
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
-        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
         raise DataError(f"{where}: expected a number or name, got {shown(value, 80)}.")
     return images[0], value
@@ -302,6 +335,8 @@ def _shards(path: str) -> list[Path]:
     if braces:
         before, first, last, after = braces.groups()
         numbers = range(int(first), int(last) + 1)
+        if not numbers:
+            raise DataError(f"{path} counts from {first} to {last}, which names no shard. Give the lower number first.")
         return [Path(f"{before}{number:0{len(first)}d}{after}") for number in numbers]
     if Path(path).is_dir():
         found = sorted(Path(path).glob("*.tar"))
@@ -311,14 +346,18 @@ def _shards(path: str) -> list[Path]:
     return [Path(path)]
 
 
-def _mapped(file: Path) -> mmap.mmap:
+def _mapped(file: Path, state: tuple[int, int] | None) -> mmap.mmap:
+    """The file, mapped, if it is still as when the set was opened."""
     try:
         with open(file, "rb") as opened:
-            return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+            now, found = file_state(opened.fileno()), mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
         raise DataError(f"{file} is empty (0 bytes). Restore or remove it.") from error
+    if now != state:
+        raise DataError(f"{file} has changed since it was opened. Start anew.")
+    return found
 
 
 def _sum_holds(block: bytes) -> bool:

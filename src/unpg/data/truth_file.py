@@ -1,14 +1,13 @@
 """The truth of a set on disk whose labels are wrong on purpose, as ``unpg data synth`` writes it."""
 
-import csv
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
+from unpg.data.csv_file import csv_rows
 from unpg.data.image_set import ImageSet
 from unpg.data.label_noise import Truth
-from unpg.data.pairs import read_lines
 from unpg.errors import DataError
 
 __all__ = ["read_truth"]
@@ -51,17 +50,8 @@ def read_truth(file: str | PathLike[str], image_set: ImageSet) -> Truth:
 
 
 def _rows(file: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
-    rows = csv.reader(read_lines(file))
-    try:
-        header, *rest = [(rows.line_num, cells) for cells in rows] or [(1, [])]
-    except csv.Error as error:
-        raise DataError(f"{file}, line {rows.line_num}: {error}.") from error
-    return _columns(file, header[1], rest, columns)
-
-
-def _columns(
-    file: Path, header: list[str], rows: list[tuple[int, list[str]]], columns: tuple[str, ...]
-) -> list[tuple[str, ...]]:
+    rows = csv_rows(file)
+    _, header = next(rows, (1, []))
     lacking = [column for column in columns if column not in header]
     if lacking:
         raise DataError(f"{file}, line 1: expected the columns {', '.join(columns)}; {', '.join(lacking)} is missing.")

@@ -6,6 +6,7 @@ where the usual five-point template has them, black around.
 """
 
 import hashlib
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
@@ -56,6 +57,10 @@ class YaleBSet:
     def name(self, i: int) -> str:
         """The path of its crop."""
         return self._crops.name(i)
+
+    def sources(self) -> Iterable[str]:
+        """The files that the images come from."""
+        return self._crops.sources()
 
     def digest(self) -> str:
         """That of the crops, and of where they are put."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unpg.data.image_set import ImageSet
+from unpg.data.stamp import stamp
 from unpg.embed.model import Model
 
 __all__ = ["embedding_key", "weights_digest"]
@@ -37,7 +38,9 @@ def embedding_key(
     """SHA-256 (hex) over all that the embeddings depend on, up to rounding.
 
     That is the network (kind, settings, sizes, weights), the preprocessing, the data and which of it, flip and
-    precision. Not among it: batch size and device, which change the last bits only, and free notes.
+    precision; and size and time of each file of the data, since the data's own digest does not see an image that was
+    replaced by one of the same size. Not among it: batch size and device, which change the last bits only, and free
+    notes.
     """
     parts: dict[str, Any] = {
         "kind": model.kind,
@@ -47,6 +50,7 @@ def embedding_key(
         "weights": weights_digest(model.backbone),
         "preprocessing": model.preprocessing.to_dict(),
         "data": images.digest(),
+        "files": stamp(images),
         "indices": None if indices is None else hashlib.sha256(np.asarray(indices, np.int64).tobytes()).hexdigest(),
         "flip": flip,
         "precision": precision,

@@ -1,7 +1,9 @@
 import csv
 import json
+import os
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from made_people import LIMITS, People
@@ -69,6 +71,32 @@ def test_without_findings_there_are_headers_alone(sound, tmp_path):
     text = write_audit_page(tmp_path / "a.html", found).read_text()
     assert "Likely wrong labels: 0" in text
     assert "<img" not in text
+
+
+def test_tables_of_an_earlier_audit_go(sound, faulty, tmp_path):
+    (tmp_path / "mine.csv").write_text("kept")
+    (tmp_path / "known.csv").write_text("old")
+    save_audit(tmp_path, faulty)
+    written = save_audit(tmp_path, audit(sound.side(), LIMITS), about={"model": "m"})
+    assert "shared_identities.csv" not in {path.name for path in written}
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in written} | {"mine.csv"}
+
+
+def test_a_summary_that_is_cut_off_leaves_the_old_one(faulty, tmp_path, monkeypatch):
+    save_audit(tmp_path, faulty)
+    before = (tmp_path / "audit.json").read_bytes()
+    replace = os.replace
+
+    def stop(source, target):
+        if Path(target).name == "audit.json":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        save_audit(tmp_path, faulty, about={"model": "another"})
+    assert (tmp_path / "audit.json").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_names_that_are_no_text_are_kept(sound, tmp_path):

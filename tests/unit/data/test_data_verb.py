@@ -1,5 +1,6 @@
 import csv
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from unpg.data.inspect import inspect_set
 from unpg.data.listed import list_set
 from unpg.data.open_source import open_source
 from unpg.data.record_set import RecordSet
+from unpg.data.split import split_to_lists
 from unpg.errors import ConfigError, DataError
 from unpg.evaluate.benchmark import PairBenchmark
 from unpg.evaluate.named import open_benchmark
@@ -77,6 +79,48 @@ def test_a_conversion_never_mixes_two_sets(root, tmp_path):
         convert(FolderSet(root), root)
     with pytest.raises(ConfigError, match="No form is called 'zip'. Known: csv, folder, lmdb"):
         convert(FolderSet(root), tmp_path / "new", "zip")
+
+
+def people(root, names, file="1.png"):
+    for i, who in enumerate(names):
+        (root / who).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (i, 0, 1)).save(root / who / "0.png")
+        Image.new("RGB", (8, 8), (i, 0, 2)).save(root / who / "x.png")
+        (root / who / "x.png").rename(root / who / file)
+    return FolderSet(root)
+
+
+def test_a_split_lists_links_and_names_as_they_are(tmp_path):
+    names = ["a", "n\u2028l", "n\x85x", "f\x0cf", "e"]
+    people(tmp_path / "f", names)
+    (tmp_path / "f" / "a" / "2.png").symlink_to("1.png")
+    (tmp_path / "f" / "e" / "2.png").symlink_to("1.png")
+    data = FolderSet(tmp_path / "f")
+    seen = []
+    for list_file, count in split_to_lists(data, tmp_path / "lists", fraction=0.4, seed=0):
+        side = list_set(list_file)
+        assert len(side.identities) == count
+        seen += [(side.name(i), side.identities[label]) for i, label in enumerate(side.labels)]
+    assert sorted(seen) == sorted((data.name(i), data.identities[label]) for i, label in enumerate(data.labels))
+
+
+@pytest.mark.parametrize("bad", ["t\tt", "n\nl", " leads", "trails\u2028", "b\udcff", "t\tt.png", "b\udcff.png"])
+def test_a_split_refuses_names_that_a_list_cannot_hold(tmp_path, bad):
+    is_file = bad.endswith(".png")
+    data = people(tmp_path / "f", ["a", "b", "c", "d" if is_file else bad], bad if is_file else "1.png")
+    with pytest.raises(DataError, match="cannot stand in a list. Rename it"):
+        split_to_lists(data, tmp_path / "lists", fraction=0.5, seed=0)
+    assert not list((tmp_path / "lists").iterdir())
+
+
+def test_check_names_files_that_are_no_text(tmp_path, capfdbinary):
+    people(tmp_path / "f", ["a", "b"], "\udcff.png")
+    with open(os.fsencode(tmp_path / "f" / "a") + b"/\xff.png", "wb") as file:
+        file.write(b"broken")
+    with pytest.raises(SystemExit):
+        main(["data", "check", str(tmp_path / "f"), "--out", str(tmp_path / "faults.csv")])
+    assert rb"broken: " + os.fsencode(tmp_path / "f" / "a") + rb"/\udcff.png" in capfdbinary.readouterr().out
+    assert b"/\xff.png" in (tmp_path / "faults.csv").read_bytes()
 
 
 def test_check_finds_each_kind_of_fault(root, capsys):

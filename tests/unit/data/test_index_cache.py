@@ -138,6 +138,24 @@ def test_more_shards_than_may_be_open(tmp_path, monkeypatch):
     assert len(data._maps) == 4
 
 
+def test_an_index_that_another_process_saved_meanwhile_stays(monkeypatch):
+    index = Index({"a": np.arange(6)}, {"names": ["x"]})
+    write, theirs = np.save, []
+
+    def slow(*given, **options):
+        if not theirs:
+            theirs.append(None)
+            theirs.append(save_index("kind", "key", index))
+            theirs.append((cache_folder("kind") / "key").stat().st_ino)
+        write(*given, **options)
+
+    monkeypatch.setattr(np, "save", slow)
+    found = save_index("kind", "key", index)
+    assert found.arrays["a"].tolist() == list(range(6))
+    assert (cache_folder("kind") / "key").stat().st_ino == theirs[2]
+    assert [path.name for path in cache_folder("kind").iterdir()] == ["key"]
+
+
 @pytest.mark.parametrize(
     ("file", "content"),
     [

@@ -133,6 +133,9 @@ def test_faults_of_a_list_name_the_line(root, text, message):
         ("path,identity\n", "lists no image"),
         ("path,identity\na/1.png\n", "line 2: expected 2 cells"),
         ("path,identity\na/1.png,ann\n,ann\n", "line 3"),
+        ('path,identity\na/1.png,ann\nb/1.png,"bob\n' + "x.png,y\n" * 3, "line 3: the record that begins here"),
+        ('path,identity\na/1.png,ann\nb/1.png,"bob\n' + "x.png,y\n" * 30_000, "line 3: the record .* quote not closed"),
+        ('path,identity\n"a\n/1.png",ann,3\n', "line 2: expected 2 cells"),
     ],
 )
 def test_faults_of_a_table_name_the_line(root, text, message):

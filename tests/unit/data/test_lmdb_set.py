@@ -103,11 +103,50 @@ def test_datum_and_parts(tmp_path):
         LmdbSet(write(tmp_path / "gap", parts))
 
 
+@pytest.mark.parametrize("source", ["__keys__", "__len__"])
+def test_records_that_are_counted_but_not_there(tmp_path, source):
+    whole = pickled()
+    for other in {"__keys__", "__len__"} - {source}:
+        del whole[other]
+    check(LmdbSet(write(tmp_path / "db", whole)))
+    # The last alone may be missing: the script counts one too many.
+    for gone in ((5,), (0, 5), (10, 11)):
+        records = {key: value for key, value in whole.items() if key not in gone}
+        first = gone[0] if source == "__keys__" or 0 not in gone else 5  # a database may count from any number on
+        match = rf"#{first} is not there, though {source} counts it: the database was not written to its end"
+        with pytest.raises(DataError, match=match):
+            LmdbSet(write(tmp_path / f"{gone}", records))
+    for i, unknown in enumerate((b"\x93 of another library", pickle.dumps([[1], b"x"]), pickle.dumps("12"))):
+        check(LmdbSet(write(tmp_path / f"unknown{i}", whole | {source: unknown})))
+
+
+def test_samples_that_are_counted_but_not_there(tmp_path):
+    parts = {"num-samples": b"9" * 18}
+    for i in range(1, 4):
+        parts[f"image-{i:09d}"], parts[f"label-{i:09d}"] = png(i), b"1"
+    with pytest.raises(DataError, match=r"#image-000000004 is not there, though num-samples counts it"):
+        LmdbSet(write(tmp_path / "parts", parts))
+    assert len(LmdbSet(write(tmp_path / "sound", parts | {"num-samples": b"3"}))) == 3
+
+
 def test_names_as_labels(tmp_path):
     data = LmdbSet(
         write(tmp_path / "db", {i: pickle.dumps((png(i), who)) for i, who in enumerate(["bob", "ann", b"bob"])})
     )
     assert (data.identities, data.labels.tolist()) == (["bob", "ann"], [0, 1, 0])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["01", "1", "001"], [b"01", b"1", b"001"], [b"\xff", b"\xfe", b"1"], ["9" * 18 + str(i) for i in range(3)]],
+)
+def test_names_of_digits_or_of_no_text_stay_apart(tmp_path, names):
+    data = LmdbSet(write(tmp_path / "db", {i: pickle.dumps((png(i), who)) for i, who in enumerate(names)}))
+    assert data.identities == [os.fsdecode(who) for who in names]
+    assert data.labels.tolist() == [0, 1, 2]
+    parts = {f"label-{i + 1:09d}": os.fsencode(who) for i, who in enumerate(names)}
+    parts |= {f"image-{i + 1:09d}": png(i) for i in range(3)}
+    assert LmdbSet(write(tmp_path / "parts", parts)).identities == data.identities
 
 
 class Hostile:

@@ -203,6 +203,7 @@ def test_a_csv_with_all_columns_in_any_order(tmp_path):
         ("path_a,path_b,same\na.png,b.png,1\na.png,,1\n", "line 3: a path is empty"),
         ("path_a,path_b,same,fold\na.png,b.png,1,one\n", "line 2: fold must be a whole number, got 'one'"),
         ("path_a,path_b,same\n", "the list has no pairs"),
+        ('path_a,path_b,same\na.png,"b.png,1\na.png,c.png,0\n', "line 2: the record that begins here does not read"),
         ("path_a,path_b,same\nx.png,y.png,1\n", "none of its 1 pairs has both files"),
         (
             "path_a,path_b,same,identity_a,identity_b\na.png,b.png,1,x,y\n",

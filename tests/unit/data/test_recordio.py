@@ -3,6 +3,7 @@ import multiprocessing
 import pickle
 import shutil
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from unpg.data import ImageSet, Loader, SequentialSampler, SizeError
 from unpg.data.index_cache import cache_folder
-from unpg.data.record_set import RecordSet, _without_gaps
+from unpg.data.record_set import RecordSet, _from_list, _without_gaps
 from unpg.data.recordio import RecordFile, RecordWriter, pack, read_index, unpack
 from unpg.errors import DataError
 
@@ -218,10 +219,29 @@ def test_labels_are_numbered_without_gaps_and_must_be_whole(tmp_path):
     path = write(tmp_path / "a.rec", [70, 3, [70.0, 0.1]])
     assert RecordSet(path).identities == ["3", "70"]
     assert RecordSet(path).labels.tolist() == [1, 0, 1]
-    for label in (0.5, -1.0, float("nan"), float("inf")):
+    for label in (0.5, -1.0, float("nan"), float("inf"), 1e30, 2.0**63):
         write(path, [1, label])
         with pytest.raises(DataError, match=r"a.rec, byte \d+: record 1 has the label"):
             RecordSet(path)
+
+
+def test_images_after_the_records_of_identities_are_not_lost_in_silence(tmp_path):
+    with RecordWriter(tmp_path / "a.rec") as out:
+        out.write(0, pack([3, 4], b""))
+        for key in (1, 2):
+            out.write(key, pack(0, jpeg(key), id=key))
+        out.write(3, pack([1, 3], b"", id=3))
+    assert len(RecordSet(tmp_path / "a.rec")) == 2
+    with RecordWriter(tmp_path / "b.rec") as out:
+        out.write(0, pack([3, 4], b""))
+        for key in (1, 2):
+            out.write(key, pack(0, jpeg(key), id=key))
+        out.write(3, pack([1, 3], b"", id=3))
+        out.write(4, pack(2, jpeg(4), id=4))
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"b.rec, byte \d+: record 4 is an image, though .* before record 3"):
+            RecordSet(tmp_path / "b.rec")
+        (tmp_path / "b.idx").unlink(missing_ok=True)  # then by a scan
 
 
 def test_a_list_names_images_and_identities(tmp_path):
@@ -236,6 +256,24 @@ def test_a_list_names_images_and_identities(tmp_path):
     (tmp_path / "a.lst").write_text("0\t0\tx/1.jpg\n\nnonsense\n")
     with pytest.raises(DataError, match=r"a.lst, line 3: expected .* got b'nonsense"):
         RecordSet(path)
+
+
+def test_a_list_may_have_more_records_and_takes_little_memory(tmp_path):
+    n = 20_000
+    lines = [f"{key}\t{(key - 1) // 20}\tperson{(key - 1) // 20}/{key}.jpg\n" for key in range(n, 0, -1)]
+    more = [f"{key}\t7\tx/{key}.jpg\n" for key in (0, n + 1, -1, 2**63, 10**30)]
+    (tmp_path / "a.lst").write_text("".join(more + lines))
+    keys = np.arange(1, n + 1)
+    labels = (keys - 1) // 20
+    names = [str(label) for label in range(n // 20)]
+    tracemalloc.start()
+    places, identities = _from_list(tmp_path / "a.rec", keys, labels.astype(np.float32), labels, names)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert identities == [f"person{label}" for label in range(n // 20)]
+    whole = (tmp_path / "a.lst").read_bytes()
+    assert all(whole[places[i] :].startswith(lines[n - 1 - i].encode()) for i in (0, 1, 777, n - 1))
+    assert peak < 60 * n
 
 
 def test_the_list_of_insightface_counts_from_one(golden):

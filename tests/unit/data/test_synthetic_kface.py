@@ -254,6 +254,7 @@ def test_a_truth_of_another_set_is_refused(written, tmp_path):
         "has no line for": lines[:3],
         "line 1: expected the columns path, identity, shows; shows is missing": ["path,identity", *lines[1:]],
         f"line {len(lines) + 1}: expected 3 values, got 2": [*lines, "a,b"],
+        "line 2: the record that begins here does not read as CSV": [lines[0], '"' + lines[1], *lines[2:]],
         "of 'seed6-000003' there": [lines[0], other, *lines[2:]],
     }
     for match, table in cases.items():

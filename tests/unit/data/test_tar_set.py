@@ -2,7 +2,9 @@ import io
 import json
 import os
 import pickle
+import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
@@ -94,6 +96,47 @@ def test_names_beyond_latin_and_links_and_folders(tmp_path):
         assert [m.name for m in tar_members((tmp_path / "a.tar").read_bytes(), "")] == ["Zoë/李.jpg"]
 
 
+def test_a_zeroed_header_or_archives_end_to_end_lose_no_sample_in_silence(tmp_path):
+    path = write(tmp_path / "a.tar", SAMPLES)
+    whole = path.read_bytes()
+    place = next(member.head for member in tar_members(whole, "") if member.name == "a/0002.cls")
+    path.write_bytes(whole[:place] + bytes(512) + whole[place + 512 :])
+    match = rf"a.tar, byte {place + 512}: content after the end of the archive, the block of zeros at byte {place}\."
+    with pytest.raises(DataError, match=match):
+        TarSet(path)
+    path.write_bytes(whole + whole)
+    with pytest.raises(DataError, match=f"a.tar, byte {len(whole)}: content after the end"):
+        TarSet(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (tarfile.LNKTYPE, "a hard link"),
+        (tarfile.SYMTYPE, "a symbolic link"),
+        (tarfile.GNUTYPE_SPARSE, "a sparse file"),
+    ],
+)
+def test_samples_whose_content_is_elsewhere_are_refused(tmp_path, kind, what):
+    path = write(tmp_path / "a.tar", SAMPLES)
+    with tarfile.open(path, "a") as out:
+        for name, type_of in (("notes", kind), ("b/1.jpg", kind)):  # the first is no part of a sample
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = type_of, "a/0001.jpg"
+            out.addfile(info)
+    with pytest.raises(DataError, match=rf"a.tar, byte \d+: b/1.jpg is {what}, so its content is not there"):
+        TarSet(path)
+
+
+def test_sparse_files_as_gnu_tar_writes_them_are_refused(tmp_path):
+    info = tarfile.TarInfo("GNUSparseFile.1/b.jpg")
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "b.jpg"}
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as out:
+        out.addfile(info)
+    with pytest.raises(DataError, match=r"a.tar, byte 0: b.jpg is a sparse file"):
+        TarSet(tmp_path / "a.tar")
+
+
 def test_several_shards(tmp_path):
     for i in range(3):
         write(tmp_path / f"s-{i:03d}.tar", [("0.jpg", jpg(i)), ("0.cls", str(10 - i).encode())])
@@ -107,6 +150,8 @@ def test_several_shards(tmp_path):
     assert SOURCES.build("webdataset", {"path": str(tmp_path)}).digest() == every.digest()
     with pytest.raises(DataError, match=r"s-003.tar cannot be read"):
         TarSet(f"{tmp_path}/s-{{001..003}}.tar")
+    with pytest.raises(DataError, match="counts from 002 to 001, which names no shard"):
+        TarSet(f"{tmp_path}/s-{{002..001}}.tar")
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="none has no .tar files"):
         TarSet(tmp_path / "none")
@@ -121,6 +166,22 @@ def test_identities_by_name_and_another_key(tmp_path):
     assert (data.identities, data.labels.tolist()) == (["bob", "ann"], [0, 1])
     with pytest.raises(DataError, match=r"\(1.json\): no identity under 'label' is to be found"):
         TarSet(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize(
+    ("ending", "texts", "identities", "labels"),
+    [
+        ("cls", ["01", "1", "001"], ["01", "1", "001"], [0, 1, 2]),
+        ("cls", ["10", "9", "0"], ["0", "9", "10"], [2, 1, 0]),
+        ("json", ['{"label": "01"}', '{"label": "1"}', '{"label": "001"}'], ["01", "1", "001"], [0, 1, 2]),
+        ("json", ['{"label": "7"}', '{"label": "3"}', '{"label": "7"}'], ["7", "3"], [0, 1, 0]),
+        ("json", ['{"label": 7}', '{"label": 3}', '{"label": 7}'], ["3", "7"], [1, 0, 1]),
+    ],
+)
+def test_names_of_digits_stay_apart(tmp_path, ending, texts, identities, labels):
+    samples = [(f"{i}.{e}", d) for i, text in enumerate(texts) for e, d in (("jpg", jpg(i)), (ending, text.encode()))]
+    data = TarSet(write(tmp_path / "a.tar", samples))
+    assert (data.identities, data.labels.tolist()) == (identities, labels)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +224,39 @@ def test_a_shard_cut_off_after_it_was_opened_is_an_error(tmp_path):
     os.truncate(path, 512)
     with pytest.raises(DataError, match=f"a.tar had {size} bytes when it was opened, now 512"):
         data.read(39)
+
+
+def test_a_shard_replaced_after_the_set_was_opened_is_an_error(tmp_path):
+    for shard in range(3):
+        write(tmp_path / f"{shard}.tar", [(f"{shard}.jpg", jpg(shard)), (f"{shard}.cls", b"1")])
+    TarSet(tmp_path)
+    data = TarSet(tmp_path)  # by the index, so that only the first shard is open
+    os.replace(tmp_path / "2.tar", tmp_path / "1.tar")
+    assert content(data, 0) == jpg(0)
+    with pytest.raises(DataError, match=r"1.tar has changed since it was opened. Start anew"):
+        data.read(1)
+
+
+def test_threads_hold_no_more_shards_open_than_allowed(tmp_path, monkeypatch):
+    monkeypatch.setattr("unpg.data.tar_set._MAPS", 3)
+    switch = sys.getswitchinterval()
+    for shard in range(12):
+        write(tmp_path / f"{shard:02d}.tar", [("1.jpg", jpg(shard)), ("1.cls", b"1")])
+    data, most = TarSet(tmp_path), []
+
+    def read(i):
+        value = int(data.read(i)[0, 0, 0])
+        most.append(len(data._maps))
+        return value
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            order = np.random.default_rng(0).integers(0, 12, 2000).tolist()
+            assert list(pool.map(read, order)) == order
+    finally:
+        sys.setswitchinterval(switch)
+    assert max(most) == 3
 
 
 def test_an_archive_cut_off_anywhere_is_an_error(tmp_path):

@@ -1,8 +1,14 @@
+import os
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from unpg.data import ArraySet
+from unpg.data import ArraySet, FolderSet, Subset
+from unpg.data.convert import convert
+from unpg.data.joined import JoinedSet
+from unpg.data.open_source import open_source
 from unpg.embed import Model, cached_embed, embed, embedding_key
 from unpg.errors import DataError
 
@@ -65,3 +71,33 @@ def test_a_broken_file_in_the_cache_is_named(tmp_path, model, images):
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(DataError, match=path.name):
         cached_embed(tmp_path, model, images)
+
+
+def folder_of(path, values):
+    for who, value in values.items():
+        (path / who).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (value, 0, 0)).save(path / who / "0.bmp")
+    return FolderSet(path)
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: Subset(s, [1, 0]), lambda s: JoinedSet({"x": s})])
+def test_an_image_replaced_by_one_of_the_same_size_is_embedded_anew(tmp_path, model, wrap):
+    data = wrap(folder_of(tmp_path / "f", {"a": 10, "b": 250}))
+    before = cached_embed(tmp_path / "c", model, data)
+    again = wrap(folder_of(tmp_path / "f", {"a": 250, "b": 10}))
+    assert again.digest() == data.digest()
+    after = cached_embed(tmp_path / "c", model, again)
+    assert not np.allclose(before.vectors, after.vectors)
+    assert np.array_equal(after.vectors, embed(model, again).vectors)
+
+
+@pytest.mark.parametrize("form", ["recordio", "webdataset", "lmdb", "csv", "folder"])
+def test_a_container_that_changed_has_another_key(tmp_path, monkeypatch, model, form):
+    pytest.importorskip("lmdb")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    convert(folder_of(tmp_path / "f", {"a": 10, "b": 250}), tmp_path / "s", form)
+    key = embedding_key(model, open_source(tmp_path / "s"))
+    assert embedding_key(model, open_source(tmp_path / "s")) == key
+    for file in (tmp_path / "s").rglob("*.*"):
+        os.utime(file, ns=(0, 0))
+    assert embedding_key(model, open_source(tmp_path / "s")) != key

@@ -5,7 +5,6 @@ is whole there. It gets its name when it is whole, so what stands under that nam
 and the settings alone, not on stops or the number of workers.
 """
 
-import os
 from collections.abc import Callable
 from contextlib import closing
 from os import PathLike
@@ -17,7 +16,8 @@ from unpg.data.convert.form import FORMS, Job
 from unpg.data.convert.journal import JOURNAL
 from unpg.data.image_set import ImageSet
 from unpg.data.names_file import NAMES_FILE
-from unpg.data.unfinished import JOB, begin
+from unpg.data.stamp import stamp
+from unpg.data.unfinished import JOB, require_new, unfinished
 from unpg.errors import ConfigError, DataError
 
 __all__ = ["MANIFEST", "Converted", "convert"]
@@ -64,46 +64,43 @@ def convert(
     Raises:
         ConfigError: Another ``form``, ``out`` exists, a setting is out of range, an extra is not installed.
         DataError: An image file cannot be read, the form cannot hold a name, nothing can be written, or
-            ``<out>.partial`` is of another set.
+            ``<out>.partial`` is of another set, or of files that have changed, or another process is at it.
     """
     out = Path(out)
     kind = FORMS[form]
     if workers < 1:
         raise ConfigError(f"workers must be >= 1, got {workers}.")
-    if out.exists():
-        raise ConfigError(f"{out} exists. Remove it, or name another folder.")
+    require_new(out)
     kind.require(list(image_set.identities))
     reserved = (MANIFEST, JOB, JOURNAL, NAMES_FILE)
     job = Job(image_set, kind.fits, reserved, every=every, shard_images=shard_images)
-    partial = out.with_name(f"{out.name}.partial")
     n = len(image_set)
+    settings = {"form": form, "version": _VERSION, "every": every, "shard_images": shard_images}
     try:
-        settings = {"form": form, "version": _VERSION, "every": every, "shard_images": shard_images}
-        begin(partial, {"digest": image_set.digest(), **settings})
-        with closing(kind(partial, job)) as writer:
-            resumed = writer.done
-            if resumed > n:
-                raise DataError(
-                    f"{partial / JOURNAL} says that {resumed:,} images are written; the set has {n:,}. Remove "
-                    f"{partial}, then start again."
-                )
-            order = kind.order(image_set.labels)[resumed:]
-            if progress:
-                progress(resumed, n)
-            with closing(image_files(image_set, order, workers)) as files:
-                for place, (i, data) in enumerate(zip(order.tolist(), files, strict=True), start=resumed):
-                    writer.add(place, i, data)
-                    if progress:
-                        progress(place + 1, n)
-            digests = writer.finish()
-        lines = (f"{digest}  {name}\n".encode("utf-8", "surrogateescape") for digest, name in digests)
-        (partial / MANIFEST).write_bytes(b"".join(lines))
-        (partial / JOURNAL).unlink(missing_ok=True)
-        (partial / JOB).unlink()
-        os.rename(partial, out)
+        with unfinished(out, {"digest": image_set.digest(), "stamp": stamp(image_set), **settings}) as partial:
+            with closing(kind(partial, job)) as writer:
+                resumed = writer.done
+                if resumed > n:
+                    raise DataError(
+                        f"{partial / JOURNAL} says that {resumed:,} images are written; the set has {n:,}. Remove "
+                        f"{partial}, then start again."
+                    )
+                order = kind.order(image_set.labels)[resumed:]
+                if progress:
+                    progress(resumed, n)
+                with closing(image_files(image_set, order, workers)) as files:
+                    for place, (i, data) in enumerate(zip(order.tolist(), files, strict=True), start=resumed):
+                        writer.add(place, i, data)
+                        if progress:
+                            progress(place + 1, n)
+                digests = writer.finish()
+            lines = (f"{digest}  {name}\n".encode("utf-8", "surrogateescape") for digest, name in digests)
+            (partial / MANIFEST).write_bytes(b"".join(lines))
+        (out / JOURNAL).unlink(missing_ok=True)
     except OSError as error:
         raise DataError(
-            f"{partial} cannot be written: {error.strerror or error}. Once that is mended, the same command goes on."
+            f"{out}.partial cannot be written: {error.strerror or error}. Once that is mended, the same command "
+            "goes on."
         ) from error
     notes = [f"The images are numbered: {job.naming.why}."] if job.naming.why else []
     return Converted(out, n, resumed, notes)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unpg.data.convert.form import FORMS, Job
-from unpg.data.names_file import NAMES_FILE, folder_names_bytes
+from unpg.data.convert.naming import safe_folders
+from unpg.data.names_file import NAMES_FILE, folder_names_bytes, is_utf8
 from unpg.errors import DataError
 
 __all__ = ["TABLE", "CsvForm", "FolderForm"]
@@ -34,7 +35,8 @@ class _Files:
 
     @staticmethod
     def require(identities: list[str]) -> None:
-        """Any name will do."""
+        """Raise for names that are too long for a folder."""
+        safe_folders(identities)
 
     @staticmethod
     def order(labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -87,13 +89,14 @@ class CsvForm(_Files):
     @staticmethod
     def fits(inside: str) -> bool:
         """Names that are no UTF-8 cannot stand in the table."""
-        return _is_utf8(inside)
+        return is_utf8(inside)
 
     @staticmethod
     def require(identities: list[str]) -> None:
-        """Raise for names that cannot stand in the table."""
+        """Raise for names that cannot stand in the table, or are too long for a folder."""
+        _Files.require(identities)
         for who in identities:
-            if not _is_utf8(who) or not who.strip():
+            if not is_utf8(who) or not who.strip():
                 raise DataError(
                     f"The identity {who!r:.100} cannot stand in a table: it is no UTF-8 or blank. Convert to recordio, "
                     "lmdb or webdataset."
@@ -104,15 +107,11 @@ class CsvForm(_Files):
         files = super().finish()
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
+        # A carriage return ends a line for readers, though the writer does not quote it.
+        quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
         table.writerow(["path", "identity"])
-        table.writerows((name, self._job.identities[label]) for _, name, label in self.written)
+        for _, name, label in self.written:
+            who = self._job.identities[label]
+            (quoted if "\r" in who else table).writerow([name, who])
         files.append((self._write(TABLE, text.getvalue().encode("utf-8")), TABLE))
         return files
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -26,7 +26,7 @@ class Job:
         shard_images: Most images in a file of a form that has several.
 
     Attributes:
-        folders: A folder name for each identity.
+        folders: A folder name for each identity, of any length.
         naming: What images are called.
 
     Raises:
@@ -49,7 +49,7 @@ class Job:
         self.identities = list(image_set.identities)
         if len(set(self.identities)) != len(self.identities) or "" in self.identities:
             raise DataError("The set has two identities of one name, or one without; give each a name of its own.")
-        self.folders = safe_folders(self.identities, reserved)
+        self.folders = safe_folders(self.identities, reserved, longest=None)
         self.naming = Naming(image_set, self.folders, fits)
 
     def name(self, i: int, data: bytes) -> str:

@@ -12,6 +12,8 @@ import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from unpg.errors import DataError
+
 __all__ = ["JOURNAL", "Journal", "Stream"]
 
 JOURNAL = "journal.jsonl"
@@ -37,7 +39,9 @@ class Stream:
     def write(self, data: bytes) -> int:
         """Append; returns the byte at which ``data`` begins."""
         if self._file is None:
-            self._file = open(self.path, "ab" if self.size else "wb")  # noqa: SIM115  # closed by `close`
+            # Appended to, so that what another process writes makes it longer.
+            self._file = open(self.path, "ab")  # noqa: SIM115  # closed by `close`
+            self._file.truncate(self.size)
         self._file.write(data)
         self._sha.update(data)
         begin, self.size = self.size, self.size + len(data)
@@ -48,10 +52,20 @@ class Stream:
         return str(self._sha.hexdigest())
 
     def sync(self) -> list[Any]:
-        """Bring it to the disk; size and digest."""
+        """Bring it to the disk; size and digest.
+
+        Raises:
+            DataError: It is not as long as what was written.
+        """
         if self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())
+            there = os.fstat(self._file.fileno()).st_size
+            if there != self.size:
+                raise DataError(
+                    f"{self.path} has {there:,} bytes, not the {self.size:,} written: another process writes to it. "
+                    "Start again when it has ended."
+                )
         elif self.grown:
             with open(self.path, "rb") as file:
                 os.fsync(file.fileno())

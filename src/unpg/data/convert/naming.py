@@ -10,6 +10,7 @@ import numpy as np
 from unpg.data.decode import SUFFIXES
 from unpg.data.folder import FolderSet
 from unpg.data.image_set import ImageSet
+from unpg.data.joined import JoinedSet
 from unpg.data.subset import Subset
 from unpg.errors import DataError
 
@@ -38,18 +39,21 @@ def image_ending(data: bytes) -> str | None:
     return next((ending for start, ending in _ENDINGS if data.startswith(start)), None)
 
 
-def safe_folders(identities: Sequence[str], reserved: Collection[str] = ()) -> list[str]:
+def safe_folders(
+    identities: Sequence[str], reserved: Collection[str] = (), longest: int | None = LONGEST_NAME
+) -> list[str]:
     """A folder name for each identity: its own name, if every file system holds that, else one with ``%``.
 
     Args:
         identities: Distinct names.
         reserved: Names that other files have.
+        longest: Bytes that a name may have; None where it becomes no folder.
 
     Returns:
         Names that differ even where capitals do not count.
 
     Raises:
-        DataError: A name of more than 255 bytes.
+        DataError: A name of more than ``longest`` bytes.
     """
     taken = {name.lower() for name in reserved}
     folders = []
@@ -65,10 +69,10 @@ def safe_folders(identities: Sequence[str], reserved: Collection[str] = ()) -> l
             unique = f"{name}~{number}"
         taken.add(unique.lower())
         size = len(unique.encode("utf-8", "surrogateescape"))
-        if size > LONGEST_NAME:
+        if longest is not None and size > longest:
             raise DataError(
                 f"The identity {who!r:.100} would need a folder name of {size} bytes; file systems hold "
-                f"{LONGEST_NAME}. Shorten the name, or convert to recordio, lmdb or parquet."
+                f"{longest}. Shorten the name, or convert to recordio, lmdb, webdataset or parquet."
             )
         folders.append(unique)
     return folders
@@ -133,12 +137,17 @@ def _path_inside(image_set: ImageSet, i: int, folders: tuple[str, ...]) -> str |
         return _path_inside(image_set.image_set, int(image_set.indices[i]), folders)
     if isinstance(image_set, FolderSet):
         return image_set.inside(i)
-    name = image_set.name(i).replace("\\", "/")
-    path = name.rpartition("#")[2] if "#" in name else name
-    if PurePosixPath(path).suffix.lower() not in SUFFIXES:
+    if isinstance(image_set, JoinedSet):
+        part, inside = image_set.place(i)
+        return _path_inside(part, inside, (part.identities[part.labels[inside]],))
+    # What a container or list calls the image: without the container's own path, whose parts are no identities.
+    own = getattr(image_set, "own_path", image_set.name)(i)
+    if own is None or PurePosixPath(own).suffix.lower() not in SUFFIXES:
         return None  # the key of a record
+    path = own.replace("\\", "/")
     for folder in folders:
-        place = f"/{path}".rfind(f"/{folder}/")
+        # The first, for deeper ones may be its namesakes; of a whole path the last, for those above may be, too.
+        place = f"/{path}".rfind(f"/{folder}/") if path.startswith("/") else f"/{path}".find(f"/{folder}/")
         if place >= 0:
             return path[place + len(folder) + 1 :]
     return path.rpartition("/")[2]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from unpg.data.convert.form import FORMS, Job
 from unpg.data.convert.journal import Journal
+from unpg.data.names_file import is_utf8
 from unpg.errors import ConfigError, DataError
 
 __all__ = ["ParquetForm"]
@@ -37,17 +38,13 @@ class ParquetForm:
     @staticmethod
     def fits(inside: str) -> bool:
         """Texts are UTF-8."""
-        try:
-            inside.encode("utf-8")
-        except UnicodeEncodeError:
-            return False
-        return True
+        return is_utf8(inside)
 
     @staticmethod
     def require(identities: list[str]) -> None:
         """Raise for a name that is no UTF-8."""
         for who in identities:
-            if not ParquetForm.fits(who):
+            if not is_utf8(who):
                 raise DataError(
                     f"The identity {who!r:.100} is no UTF-8, which Parquet needs. Convert to recordio, lmdb or "
                     "webdataset."

@@ -29,7 +29,7 @@ from unpg.data.kface_lists import KFACE_LISTS, draw_kface_pairs
 from unpg.data.synthetic.faces import RenderedSet, SyntheticFaces, edition
 from unpg.data.synthetic.kface import KFaceCells, KFaceTwin, count_test_people
 from unpg.data.synthetic.population import Noise, Population
-from unpg.data.unfinished import JOB, begin
+from unpg.data.unfinished import unfinished
 from unpg.errors import ConfigError
 
 __all__ = ["WriteOptions", "Written", "contact_sheet", "write_faces", "write_kface"]
@@ -96,7 +96,7 @@ def write_faces(
 
     Raises:
         ConfigError: ``out`` exists.
-        DataError: ``<out>.partial`` is of another job.
+        DataError: ``<out>.partial`` is of another job, or another process is at it.
     """
     about = {
         "what": "Rendered faces: nobody is real.",
@@ -142,7 +142,7 @@ def write_kface(
 
     Raises:
         ConfigError: ``out`` exists, or a setting is out of range.
-        DataError: ``<out>.partial`` is of another job.
+        DataError: ``<out>.partial`` is of another job, or another process is at it.
     """
     options = options or WriteOptions()
     if train not in KFACE_VIEWS:
@@ -226,41 +226,37 @@ def _write(
     progress: Progress | None,
 ) -> Written:
     """Write ``parts`` into ``<out>/<inside>``, with ``texts`` by file name beside their images."""
-    if out.exists():
-        raise ConfigError(f"{out} exists. Remove it, or name another folder.")
-    partial = out.with_name(f"{out.name}.partial")
     digests = {name: part.digest() for name, part in parts.items()}
     kept = {name: value for name, value in asdict(options).items() if name != "workers"}
-    begin(partial, {"digests": digests, "about": about, "texts": _sha(json.dumps(texts)), "options": kept})
-    folder = partial / inside
-    notes = partial / _GROUPS
-    notes.mkdir(exist_ok=True)
-    work = [(name, start) for name, part in parts.items() for start in range(0, len(part), _GROUP)]
-    total, done = sum(map(len, parts.values())), 0
-    for name, start in _done(work, parts, folder, notes, options):
-        done += min(_GROUP, len(parts[name]) - start)
-        if progress:
-            progress(done, total)
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    first = next(iter(parts.values()))
-    manifest = {
-        **about,
-        "seed": first.population.seed,
-        "size": list(first.size),
-        "renderer_edition": edition(),
-        "images": total,
-        "form": "png" if options.form == "png" else f"jpg, quality {options.quality}, 4:4:4",
-        "noise": _noise_counts(parts["train"]),
-        "set_digests": digests,
-    }
-    _gather(folder, notes, work, options)
-    _write_identities(folder / "identities.csv", parts)
-    manifest["digest"] = _sha((folder / "manifest.sha256").read_text(encoding="utf-8"))
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(notes)
-    (partial / JOB).unlink()
-    os.rename(partial, out)
+    job = {"digests": digests, "about": about, "texts": _sha(json.dumps(texts)), "options": kept}
+    with unfinished(out, job) as partial:
+        folder = partial / inside
+        notes = partial / _GROUPS
+        notes.mkdir(exist_ok=True)
+        work = [(name, start) for name, part in parts.items() for start in range(0, len(part), _GROUP)]
+        total, done = sum(map(len, parts.values())), 0
+        for name, start in _done(work, parts, folder, notes, options):
+            done += min(_GROUP, len(parts[name]) - start)
+            if progress:
+                progress(done, total)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        first = next(iter(parts.values()))
+        manifest = {
+            **about,
+            "seed": first.population.seed,
+            "size": list(first.size),
+            "renderer_edition": edition(),
+            "images": total,
+            "form": "png" if options.form == "png" else f"jpg, quality {options.quality}, 4:4:4",
+            "noise": _noise_counts(parts["train"]),
+            "set_digests": digests,
+        }
+        _gather(folder, notes, work, options)
+        _write_identities(folder / "identities.csv", parts)
+        manifest["digest"] = _sha((folder / "manifest.sha256").read_text(encoding="utf-8"))
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(out / _GROUPS)
     return Written(out, manifest)
 
 
@@ -323,8 +319,8 @@ def _render_group(
     indices = range(start, min(start + _GROUP, len(part)))
     made = part.render(indices)
     note = _note(notes, name, start)
-    unfinished = note.with_suffix(".part")
-    with open(unfinished, "w", encoding="utf-8", newline="") as file:
+    part_of_note = note.with_suffix(".part")
+    with open(part_of_note, "w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         for row, i in enumerate(indices):
             inside = f"{part.stem(i)}.{options.form}"
@@ -341,7 +337,7 @@ def _render_group(
             shows = part.identities[part.true_labels[i]]
             sha = hashlib.sha256(path.read_bytes()).hexdigest()
             rows.writerow([inside, sha, mask, part.identities[part.labels[i]], shows, *points])
-    os.replace(unfinished, note)
+    os.replace(part_of_note, note)
 
 
 def _save(image: NDArray[np.uint8], path: Path, options: WriteOptions) -> None:

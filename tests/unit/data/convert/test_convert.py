@@ -39,6 +39,7 @@ NAMES = [
     "identities.json",
     "x.",
     "n\u2028l\x85",
+    "carriage\rreturn",
 ]
 
 
@@ -88,6 +89,18 @@ def test_identities_keep_their_names_exactly(tmp_path, form):
 
 
 @pytest.mark.parametrize("form", list(FORMS))
+def test_a_name_too_long_for_a_folder_is_refused_where_there_are_folders(tmp_path, form):
+    data = pixels(["x" * 300, "y"])
+    if form in ("csv", "folder"):
+        with pytest.raises(DataError, match=r"folder name of 300 bytes; file systems hold 255\. Shorten the name, or"):
+            convert(data, tmp_path / "out", form)
+        assert not (tmp_path / "out.partial").exists()
+        return
+    convert(data, tmp_path / "out", form)
+    assert by_identity(open_source(tmp_path / "out")) == by_identity(data)
+
+
+@pytest.mark.parametrize("form", list(FORMS))
 def test_a_name_that_is_no_text_is_kept_or_refused(tmp_path, form):
     data = pixels(["a", "b\udcff"])
     if form in ("csv", "parquet"):
@@ -105,6 +118,23 @@ def test_files_keep_their_names_from_form_to_form(root, tmp_path, form):
     back = tree(tmp_path / "b")
     del back[MANIFEST]
     assert back == tree(root)
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_names_with_hashes_and_namesakes_of_the_identity_deeper_down(tmp_path, form):
+    names = ["X/a#1.jpg", "X/b#1.jpg", "X/X/a#1.jpg", "X/Y/X/c.jpg", "Y/X/c.jpg", "Y/out#b.jpg"]
+    for i, name in enumerate(names):
+        (tmp_path / "f" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / "f" / name)
+    assert convert(FolderSet(tmp_path / "f"), tmp_path / "X" / "a", form).notes == []
+    opened = open_source(tmp_path / "X" / "a")  # an identity's namesake above, too
+    assert convert(opened, tmp_path / "b", "folder").notes == []
+    back = tree(tmp_path / "b")
+    del back[MANIFEST]
+    assert back == tree(tmp_path / "f")
+    joined = JoinedSet({"j": Subset(opened, range(len(opened)))})
+    assert convert(joined, tmp_path / "c", "folder").notes == []
+    assert {name.removeprefix("j%2F") for name in tree(tmp_path / "c")} >= set(names)
 
 
 def test_names_of_folders_hold_on_every_file_system():
@@ -167,6 +197,53 @@ def test_killed_conversions_go_on_and_give_the_same_bytes(root, tmp_path, form):
     # All images stood there but those since the last mark; a folder compares each with its source.
     assert made.resumed == {"folder": 0, "csv": 0, "parquet": 21}.get(form, 24)
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_second_process_is_refused_and_harms_nothing(root, tmp_path):
+    data, out = FolderSet(root), tmp_path / "out"
+    convert(data, tmp_path / "whole")
+
+    def second(done, total):
+        if done == 7:
+            with pytest.raises(DataError, match=r"Another process is writing .*out\.partial\. Wait until it has ended"):
+                convert(data, out)
+
+    convert(data, out, every=2, progress=second)
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+def test_a_file_that_somebody_else_writes_to_is_noticed(root, tmp_path):
+    def foreign(done, total):
+        if done == 7:
+            with open(tmp_path / "out.partial" / "train.rec", "ab") as file:
+                file.write(b"foreign")
+
+    with pytest.raises(DataError, match=r"train\.rec has [0-9,]+ bytes, not the [0-9,]+ written: another process"):
+        convert(FolderSet(root), tmp_path / "out", every=2, progress=foreign)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("call", ["rename", "unlink"])
+@pytest.mark.parametrize("form", list(FORMS))
+def test_a_kill_at_the_very_end_strands_nothing(root, tmp_path, monkeypatch, form, call):
+    data, out = FolderSet(root), tmp_path / "out"
+    convert(data, tmp_path / "whole", form, every=4)
+    real = getattr(os, call)
+
+    def stop(path, *more, **options):
+        if call == "rename" or Path(path).parent == out:
+            raise KeyboardInterrupt
+        return real(path, *more, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, stop)
+        with pytest.raises(KeyboardInterrupt):
+            convert(data, out, form, every=4)
+    if call == "rename":
+        convert(data, out, form, every=4)
+        assert tree(out) == tree(tmp_path / "whole")
+    else:
+        assert by_identity(open_source(out)) == by_identity(data)
 
 
 @pytest.mark.parametrize("form", ["recordio", "webdataset", "lmdb", "parquet"])
@@ -251,6 +328,17 @@ def test_a_journal_that_says_what_cannot_be(root, tmp_path, change, said):
     (tmp_path / "out.partial" / "journal.jsonl").write_text(text)
     with pytest.raises(DataError, match=said):
         convert(data, out, "webdataset", every=4, shard_images=7)
+
+
+def test_images_that_changed_meanwhile_are_not_joined_to_old_ones(root, tmp_path):
+    for file in [*root.rglob("*.*")]:
+        Image.new("RGB", (8, 8)).save(file.with_suffix(".bmp"))
+        file.unlink()
+    killed_at(FolderSet(root), tmp_path / "out", "recordio", 20, every=4)
+    file = next(root.rglob("*.bmp"))
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(file)  # as many bytes, so the digest is the same
+    with pytest.raises(DataError, match=r"out\.partial holds the beginning of another job"):
+        convert(FolderSet(root), tmp_path / "out", every=4)
 
 
 def test_a_folder_compares_what_is_there(root, tmp_path):
@@ -423,15 +511,19 @@ def test_a_names_file_of_another_set_is_refused(tmp_path):
 def test_bytes_that_are_no_image_are_carried_where_that_can_be(tmp_path):
     image = io.BytesIO()
     Image.new("RGB", (8, 8)).save(image, "PNG")
-    for who, body in (("a", image.getvalue()), ("b", b""), ("c", b"broken")):
+    for who, body in (("0", b""), ("a", image.getvalue()), ("b", b""), ("c", b"broken")):
         (tmp_path / "f" / who).mkdir(parents=True)
         (tmp_path / "f" / who / "1.png").write_bytes(body)
     data = FolderSet(tmp_path / "f")
-    for form in set(FORMS) - {"parquet"}:
+    for form in FORMS:
         convert(data, tmp_path / form, form)
-        assert by_identity(open_source(tmp_path / form)) == by_identity(data)
+        back = open_source(tmp_path / form)
+        assert by_identity(back) == by_identity(data)
+        assert back.image_size == (8, 8)
+        with pytest.raises(DataError, match="empty"):
+            back.read(back.labels.tolist().index(back.identities.index("b")))
     (tmp_path / "f" / "c" / "2.PNG").write_bytes(b"x")
     (tmp_path / "f" / "c" / "2.png").write_bytes(b"x")
     if len(list(Path(tmp_path / "f" / "c").iterdir())) == 3:
-        with pytest.raises(DataError, match=r"b/1.png is no JPEG, PNG"):
+        with pytest.raises(DataError, match=r"0/1.png is no JPEG, PNG"):
             convert(FolderSet(tmp_path / "f"), tmp_path / "x", "folder")
