@@ -176,6 +176,13 @@ def test_a_filter_that_keeps_all_is_a_setting_like_others(tiny, tmp_path):
     assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "report.html")]) == 0
 
 
+def test_a_run_that_keeps_its_best_checkpoint_is_diagnosed(tiny, tmp_path):
+    judged = {"benchmarks": ["held-out"], "every_epochs": 1}
+    config = tiny(epochs=2, hold_out=0.25, evaluation=judged, checkpoint={"best": "held-out/auc"})
+    train(config, tmp_path / "run")
+    assert len(diagnose_run(tmp_path / "run", options=DiagnoseOptions(device="cpu"))) > 0
+
+
 def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tiny, tmp_path):
     config = tiny(epochs=1)
     train(config, tmp_path / "run")
