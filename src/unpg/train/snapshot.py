@@ -11,7 +11,7 @@ from unpg.errors import DataError
 from unpg.train.begin import heads_of
 from unpg.train.checkpoint import Checkpoint, RunState
 from unpg.train.resume import conditions, identities_of
-from unpg.train.setup import Setup
+from unpg.train.setup import Setup, seed_of
 from unpg.train.state import WHOLE, Split, flatten, load_optimizer, named_optimizer, split, unflatten
 from unpg.train.summary import environment
 from unpg.train.tensor_store import Rows
@@ -119,7 +119,7 @@ def put_back(
             # A copy: torch 2.13 reads the state of a view past its end, and crashes.
             torch.set_rng_state(tensors[_CPU_RANDOM][rank].clone())
         else:
-            torch.manual_seed((setup.config.seed * 1_000_003 + checkpoint.step) * 65_537 + rank)
+            torch.manual_seed(seed_of(setup.config.seed, checkpoint.step, rank))
         cuda = tensors.get(_GPU_RANDOM)
         if cuda is not None and len(cuda) == size and setup.device.type == "cuda":
             torch.cuda.set_rng_state(cuda[rank].clone(), setup.device)
