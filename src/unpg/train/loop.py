@@ -346,6 +346,8 @@ class _Trainer:
         self.step, self.skipped, self.bad_in_a_row = counters.step, counters.skipped, counters.bad_in_a_row
         self.monitor.seen, self.best, self.recent = counters.alarms, counters.best, counters.recent
         self.saver.last = self.step
+        if counters.best is None and checkpoint.values["counters"].get("best") is not None:
+            self.console.print("checkpoint.best was another figure: the best value so far is not compared with.")
         worth = promise(checkpoint.values["conditions"], conditions(setup, self.world.size))
         self.console.print(f"Resuming after step {self.step} of {setup.steps}. {worth}")
         for place in leave_behind(self.run, path) if self.world.first else ():

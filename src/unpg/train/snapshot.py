@@ -1,6 +1,6 @@
 """The state of a run between two steps, taken and put back."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -103,7 +103,7 @@ def put_back(
     anew from the run's seed, the step and its rank.
 
     Returns:
-        The counters.
+        The counters; without the best evaluation if ``checkpoint.best`` names another figure than it did.
 
     Raises:
         DataError: The checkpoint belongs to another network, loss or optimizer.
@@ -123,7 +123,9 @@ def put_back(
         cuda = tensors.get(_GPU_RANDOM)
         if cuda is not None and len(cuda) == size and setup.device.type == "cuda":
             torch.cuda.set_rng_state(cuda[rank].clone(), setup.device)
-        return from_dict(Counters, values["counters"])
+        counters = from_dict(Counters, values["counters"])
+        same_figure = values["config"]["checkpoint"].get("best") == setup.config.checkpoint.best
+        return counters if same_figure else replace(counters, best=None)
     except _MISFIT as error:
         raise DataError(f"The checkpoint {checkpoint.path} does not hold what this run needs: {error}.") from error
 
