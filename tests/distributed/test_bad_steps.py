@@ -147,6 +147,6 @@ def trained_to_the_end(world, run):
 def test_too_many_such_steps_stop_all_processes_with_one_message(tmp_path):
     one, other = run_processes(2, tmp_path / "meeting", trained_to_the_end, tmp_path / "run")
     assert one == other
-    assert "not finite in 3 steps in a row, the last of them step 4 " in one
+    assert "not finite in 3 steps in a row, the last of them step 5 " in one
     events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [e["step"] for e in events if e["event"] == "skipped"] == [2, 3, 4]
+    assert [e["step"] for e in events if e["event"] == "skipped"] == [3, 4, 5]

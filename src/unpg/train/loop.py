@@ -204,7 +204,8 @@ class _Trainer:
         checkpoint_every = config.checkpoint.every_steps or max(
             1, round(config.checkpoint_epochs * setup.steps_per_epoch)
         )
-        evaluate_every = round((config.evaluation.every_epochs or 0) * setup.steps_per_epoch)
+        between = config.evaluation.every_epochs
+        evaluate_every = None if between is None else max(1, round(between * setup.steps_per_epoch))
         window = _Window()
         with self._progress() as progress:
             task = progress.add_task("training", total=setup.steps, completed=self.step, note="")
@@ -212,14 +213,14 @@ class _Trainer:
                 started = time.perf_counter()
                 with explained(config, self.step, len(setup.images.identities), self.run, self.world):
                     done = self.stepper(batch, epoch, self.step)
+                    self.step += 1
                     self._count(done)
-                self.step += 1
                 window.add(setup.batch_size(self.step - 1), time.perf_counter() - started)
                 at = self.step / setup.steps_per_epoch
                 if self.step % config.log_every == 0 or self.step == setup.steps:
                     self.images_per_second = window.rate()
                     self._log_step(at, done)
-                if evaluate_every and self.step % evaluate_every == 0 and self.step < setup.steps:
+                if evaluate_every is not None and self.step % evaluate_every == 0 and self.step < setup.steps:
                     self.evaluate()
                 best_now = self.best is not None and self.best[0] == self.step
                 if self.step % checkpoint_every == 0 or self.step == setup.steps or best_now:
