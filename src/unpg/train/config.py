@@ -326,9 +326,10 @@ class TrainConfig:
         threads: CPU threads of torch; null leaves torch's choice.
         workers: Processes that decode images; 0 decodes in the training process.
         accumulate: Micro-batches per optimizer step, to fit a batch into memory.
-        pairs: With accumulate > 1 and a loss that compares the images of a batch: whole computes the network twice, and
-            the loss once on all features, so that the gradient is the whole batch's (batch normalization sees
-            micro-batches all the same); micro forms pairs within each micro-batch only, which is another loss.
+        pairs: With accumulate > 1 and a loss that compares the images of a batch, or whose margin goes by the batch
+            (adaface, curricularface, elasticface with sort): whole computes the network twice, and the loss once on
+            all features, so that the gradient is the whole batch's (batch normalization sees micro-batches all the
+            same); micro computes the loss of each micro-batch by itself, which is another loss.
         recompute: Keep only the input of each of the network's blocks for the backward pass and compute the rest
             again: the same numbers from a fraction of the memory, in a third more time.
         compile: Compile the network with torch.compile.
