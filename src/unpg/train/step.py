@@ -52,11 +52,13 @@ class Stepper:
     """Takes the steps of a run.
 
     Micro-batches (``accumulate``) of a loss over class weights are done one after the other. Where a loss compares the
-    batch with itself that would be another loss; then all features are computed without gradient first, the loss once
+    batch with itself, or its margin goes by the batch, that would be another loss; then all features are computed without gradient first, the loss once
     on all of them, and the network again for each micro-batch, to take its part of the gradient back. That is the
     gradient of the whole batch exactly, but for batch normalization, whose batch is the micro-batch.
 
     Attributes:
+        own_network: The backbone, compiled where the run says so, which adds up no gradients over the processes.
+        network: The same, with gradients added up.
         scaler: Of float16 gradients; does nothing in other precisions.
     """
 
@@ -66,6 +68,7 @@ class Stepper:
         network: nn.Module = setup.model.backbone
         if config.compile:
             network = torch.compile(network)  # type: ignore[assignment]  # a module, whatever its stub says
+        self.own_network = network
         self.network = over_processes(network, self.world, same_buffers=config.global_batch_norm)
         self.dtype = next(setup.model.backbone.parameters()).dtype
         half = config.precision == "fp16"
@@ -158,9 +161,10 @@ class Stepper:
     ) -> tuple[Tensor, LossOutput]:
         device = self.setup.device
         devices = [device] if device.type == "cuda" else []
-        # Forked, so that dropout draws the same in the second pass.
+        # Forked, so that dropout draws the same in the second pass; and what is compiled draws otherwise than what is
+        # not.
         with torch.random.fork_rng(devices), torch.no_grad(), unmoved_statistics(self.setup.model.backbone):
-            found = [self._embed(micro, epoch, self.setup.model.backbone) for micro, _ in micros]
+            found = [self._embed(micro, epoch, self.own_network) for micro, _ in micros]
         features = torch.cat(found).requires_grad_()
         out = self._loss(features, micros, step)
         self.scaler.scale(out.loss).backward()
