@@ -213,8 +213,8 @@ class _Trainer:
                 started = time.perf_counter()
                 with explained(config, self.step, len(setup.images.identities), self.run, self.world):
                     done = self.stepper(batch, epoch, self.step)
-                    self.step += 1
                     self._count(done)
+                self.step += 1
                 window.add(setup.batch_size(self.step - 1), time.perf_counter() - started)
                 at = self.step / setup.steps_per_epoch
                 if self.step % config.log_every == 0 or self.step == setup.steps:
@@ -270,12 +270,13 @@ class _Trainer:
     def _bad_step(self, loss: torch.Tensor, grad_norm: torch.Tensor) -> None:
         self.skipped += 1
         self.bad_in_a_row += 1
-        at = self.step / self.setup.steps_per_epoch
-        self.log.write("skipped", self.step, at, loss=float(loss), grad_norm=float(grad_norm))
+        step = self.step + 1  # as in the other events: a resumed run writes it again if it comes after the checkpoint
+        at = step / self.setup.steps_per_epoch
+        self.log.write("skipped", step, at, loss=float(loss), grad_norm=float(grad_norm))
         if self.bad_in_a_row >= self.config.max_bad_steps:
             raise Diverged(
                 f"Loss or gradient was not finite in {self.bad_in_a_row} steps in a row, the last of them step "
-                f"{self.step} (loss {float(loss)}, gradient norm {float(grad_norm)}). The newest checkpoint in "
+                f"{step} (loss {float(loss)}, gradient norm {float(grad_norm)}). The newest checkpoint in "
                 f"{self.run} is from before. Try a smaller optim.lr, optim.clip_norm, a longer optim.warmup_epochs, "
                 f"or precision: fp32."
             )

@@ -52,9 +52,10 @@ class Stepper:
     """Takes the steps of a run.
 
     Micro-batches (``accumulate``) of a loss over class weights are done one after the other. Where a loss compares the
-    batch with itself, or its margin goes by the batch, that would be another loss; then all features are computed without gradient first, the loss once
-    on all of them, and the network again for each micro-batch, to take its part of the gradient back. That is the
-    gradient of the whole batch exactly, but for batch normalization, whose batch is the micro-batch.
+    batch with itself, or its margin goes by the batch, that would be another loss; then all features are computed
+    without gradient first, the loss once on all of them, and the network again for each micro-batch, to take its part
+    of the gradient back. That is the gradient of the whole batch exactly, but for batch normalization, whose batch is
+    the micro-batch.
 
     Attributes:
         own_network: The backbone, compiled where the run says so, which adds up no gradients over the processes.
