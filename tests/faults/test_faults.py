@@ -435,7 +435,7 @@ def test_bad_steps_in_a_row_are_counted_across_a_restart(settings, tmp_path, mon
         at_step(patch, 5, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Stopped):
             train(settings(max_bad_steps=3), tmp_path / "run")
-    with pytest.raises(TrainingError, match="3 steps in a row, the last of them step 6"):
+    with pytest.raises(TrainingError, match="3 steps in a row, the last of them step 7"):
         train(settings(max_bad_steps=3), tmp_path / "run", resume=True)
 
 
