@@ -344,7 +344,8 @@ class TrainConfig:
             changes speed and memory, and results by rounding alone.
         head: Where the class weights live: kind full, sharded or sampled (rate, lazy).
         epochs: Passes over the data.
-        seed: Of everything that is drawn: weights, order, augmentation, held-out identities.
+        seed: Of what training draws: weights, order, augmentation, dropout, the classes of a sampled head. Not of
+            held-out identities (hold_out_seed), rendered data (data.seed) or elasticface's margins (loss.seed).
         hold_out: Share of the identities kept from training, for choosing settings; the benchmark held-out.
         hold_out_seed: Which identities those are. Apart from seed, so that seeds compare on the same split.
         sampler: Which images make a batch.
