@@ -10,8 +10,10 @@ from test_step import BASE
 
 from unpg.config import from_dict
 from unpg.data import Batch
+from unpg.distributed import ALONE
 from unpg.train import TrainConfig, TrainingError, train
 from unpg.train.setup import prepare, resolve
+from unpg.train.state import flatten
 from unpg.train.step import Stepper
 
 BAD = 1  # the step that is spoiled
@@ -30,9 +32,9 @@ def step_of(setup, stepper, step):
 
 
 def state(setup):
-    """What a step may move, copied; but for the statistics and queues of losses, which look after themselves."""
+    """What a step may move, copied: statistics and memories of losses too."""
     found = {f"backbone/{name}": value for name, value in setup.model.backbone.state_dict().items()}
-    found |= {f"loss/{name}": value for name, value in setup.loss.named_parameters()}
+    found |= flatten(setup.loss.state_dict(), "loss")[1]
     for i, of_one in enumerate(setup.optimizer.state.values()):
         found[f"momentum/{i}"] = of_one["momentum_buffer"]
     return {name: value.detach().clone() for name, value in found.items()}
@@ -88,6 +90,20 @@ CASES = [
     ("class weights", {}),
     ("class weights", {"precision": "fp16"}),
 ]
+
+
+@pytest.mark.parametrize(
+    ("place", "changes"),
+    [
+        *CASES[1:3],
+        ("gradient", {"loss": {"kind": "curricularface", "s": 8.0}}),
+        ("gradient", {"loss": {"kind": "unitsface", "s": 8.0}}),
+        ("gradient", {"unpg": {"memory": {"size": 24}}, "accumulate": 2, "pairs": "micro"}),
+    ],
+    ids=str,
+)
+def test_a_step_that_is_not_finite_moves_nothing(place, changes):
+    skipped(ALONE, place, changes)
 
 
 def all_skipped(world):
@@ -147,6 +163,6 @@ def trained_to_the_end(world, run):
 def test_too_many_such_steps_stop_all_processes_with_one_message(tmp_path):
     one, other = run_processes(2, tmp_path / "meeting", trained_to_the_end, tmp_path / "run")
     assert one == other
-    assert "not finite in 3 steps in a row, the last of them step 4 " in one
+    assert "not finite in 3 steps in a row, the last of them step 5 " in one
     events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [e["step"] for e in events if e["event"] == "skipped"] == [2, 3, 4]
+    assert [e["step"] for e in events if e["event"] == "skipped"] == [3, 4, 5]

@@ -105,11 +105,21 @@ def test_steps_of_processes_are_those_of_one_in_other_ways(size, case, tmp_path)
     run_processes(size, tmp_path, compare, case)
 
 
-def test_two_passes_give_the_gradient_of_the_whole_batch():
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"unpg": {"r": 1.0}},
+        {"loss": {"kind": "elasticface", "s": 8.0, "sigma": 0.2, "sort": True}},
+        {"loss": {"kind": "adaface", "s": 8.0}},
+        {"loss": {"kind": "curricularface", "s": 8.0}},
+    ],
+    ids=str,
+)
+def test_two_passes_give_the_gradient_of_the_whole_batch(loss):
     """Without batch norms that would see micro-batches: in evaluation mode they use running statistics."""
     found = []
     for accumulate in 1, 2, 5:
-        config = resolve(from_dict(TrainConfig, BASE | {"unpg": {"r": 1.0}, "accumulate": accumulate}))
+        config = resolve(from_dict(TrainConfig, BASE | loss | {"accumulate": accumulate}))
         setup = prepare(config)
         setup.model.backbone.double(), setup.loss.double()
         for module in setup.model.backbone.modules():
@@ -124,6 +134,41 @@ def test_two_passes_give_the_gradient_of_the_whole_batch():
         for name, grad in found[0].items():
             error = float((other[name] - grad).norm() / grad.norm().clamp(min=1e-12))
             assert error < 1e-10, f"{name}: {error}"
+
+
+class DrawsOtherwise(torch.nn.Module):
+    """A network that torch's generator is not where the plain one would have it, as if compiled."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        torch.rand(())
+        return self.network(x)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler says so of torch's own scripts
+@pytest.mark.parametrize("really", [False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+def test_both_passes_of_a_compiled_network_drop_the_same(monkeypatch, really):
+    if not really:
+        monkeypatch.setattr(torch, "compile", DrawsOtherwise)
+    found = []
+    embed = Stepper._embed
+
+    def noted(self, *arguments):
+        features = embed(self, *arguments)
+        found.append(features.detach())
+        return features
+
+    monkeypatch.setattr(Stepper, "_embed", noted)
+    backbone = BASE["backbone"] | {"dropout": 0.5}
+    trained("two passes", ALONE, backbone=backbone, compile=True)
+    assert len(found) == 4 * STEPS
+    for step in range(STEPS):
+        first, second = found[4 * step :][:2], found[4 * step :][2:4]
+        for a, b in zip(first, second, strict=True):
+            torch.testing.assert_close(a, b)
 
 
 def test_drawn_classes_of_several_micro_batches_are_refused_but_for_one_loss_over_all_of_them():

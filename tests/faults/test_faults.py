@@ -435,7 +435,7 @@ def test_bad_steps_in_a_row_are_counted_across_a_restart(settings, tmp_path, mon
         at_step(patch, 5, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Stopped):
             train(settings(max_bad_steps=3), tmp_path / "run")
-    with pytest.raises(TrainingError, match="3 steps in a row, the last of them step 6"):
+    with pytest.raises(TrainingError, match="3 steps in a row, the last of them step 7"):
         train(settings(max_bad_steps=3), tmp_path / "run", resume=True)
 
 
@@ -456,8 +456,8 @@ def test_resuming_says_what_it_is_worth(settings, tmp_path):
         torch.set_num_threads(1)
 
 
-def test_the_best_checkpoint_stays(settings, tmp_path, monkeypatch):
-    """Whatever comes after it; and the run remembers it when it is resumed."""
+def judged_while_training(settings, monkeypatch):
+    """A function from ``checkpoint.best`` to settings of a run of four epochs; its evaluations are made up."""
     figures = iter([0.7, 0.9, 0.8, 0.85, 0.6])
 
     class Judged:
@@ -467,16 +467,21 @@ def test_the_best_checkpoint_stays(settings, tmp_path, monkeypatch):
             self.value = next(figures)
 
         def metrics(self):
-            return {"auc": self.value}
+            return {"auc": self.value, "accuracy": self.value / 2}
 
     monkeypatch.setattr(loop._Trainer, "evaluate", lambda self: self._note_best([Judged()]) or [])
     monkeypatch.setattr(loop, "save_results", lambda *a, **k: None)
-    config = settings(
+    return lambda best: settings(
         epochs=4,
         hold_out=0.25,
         evaluation={"benchmarks": ["held-out"], "every_epochs": 1},
-        checkpoint={"every_steps": 100, "keep": 1, "best": "held-out/auc"},
+        checkpoint={"every_steps": 100, "keep": 1, "best": best},
     )
+
+
+def test_the_best_checkpoint_stays(settings, tmp_path, monkeypatch):
+    """Whatever comes after it; and the run remembers it when it is resumed."""
+    config = judged_while_training(settings, monkeypatch)("held-out/auc")
     with monkeypatch.context() as patch:
         at_step(patch, 7, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Stopped):
@@ -484,6 +489,18 @@ def test_the_best_checkpoint_stays(settings, tmp_path, monkeypatch):
     train(config, tmp_path / "run", resume=True)
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-00000006", "step-00000012"]
     assert load_checkpoint(latest_checkpoint(tmp_path / "run")).values["counters"]["best"] == [6, 0.9]
+
+
+def test_a_best_value_is_not_compared_with_another_figure(settings, tmp_path, monkeypatch):
+    going_by = judged_while_training(settings, monkeypatch)
+    with monkeypatch.context() as patch:
+        at_step(patch, 7, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Stopped):
+            train(going_by("held-out/auc"), tmp_path / "run")
+    console = Console(record=True, width=2000, file=io.StringIO())
+    train(going_by("held-out/accuracy"), tmp_path / "run", resume=True, console=console)
+    assert "checkpoint.best was another figure" in console.export_text()
+    assert load_checkpoint(latest_checkpoint(tmp_path / "run")).values["counters"]["best"] == [9, 0.4]
 
 
 @pytest.mark.parametrize(

@@ -109,24 +109,27 @@ def negative_reshape(margin: Margin, negatives: Negatives) -> Reshape | None:
     return margin.class_negative() if negatives.source == "classes" else margin.batch_negative()
 
 
-def log_weights(negatives: tuple[Negatives, ...], anchors: Anchors, logs: list[Tensor]) -> list[Tensor | float]:
+def log_weights(
+    negatives: tuple[Negatives, ...], anchors: Anchors, logs: list[Tensor], *, rivals: Tensor | None = None
+) -> list[Tensor | float]:
     """The logarithm of the weight of each set in a union, detached.
 
     Args:
         negatives: The sets.
         anchors: The batch.
         logs: The logarithm of each set's own sum, (b,) or (1,).
+        rivals: Negatives of each anchor that the first set's sum is of, (b,); None: as many as the set has.
     """
     weights: list[Tensor | float] = []
     before: Tensor | None = None
-    first = negatives[0].similarities.count()
+    rivals = negatives[0].similarities.count() if rivals is None else rivals
     for part, log in zip(negatives, logs, strict=True):
         own = log.detach()
         log_weight = part.weight.log(
             own=own,
             others=torch.full_like(own, -torch.inf) if before is None else before,
             kept=part.similarities.count(),
-            rivals=first,
+            rivals=rivals,
             step=anchors.step,
         )
         weights.append(log_weight)

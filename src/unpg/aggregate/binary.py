@@ -47,7 +47,8 @@ class BinarySum(nn.Module):
             for part in pairs.negatives
         ]
         logs = [part.detach().log() for part in sums]
-        weights = log_weights(pairs.negatives, anchors, logs)
+        rivals = pairs.negatives[0].similarities.summed()
+        weights = log_weights(pairs.negatives, anchors, logs, rivals=rivals)
         negative, parts = torch.zeros_like(sums[0]), {}
         for part, own, log, log_weight in zip(pairs.negatives, sums, logs, weights, strict=True):
             negative = negative + own * (log_weight.exp() if isinstance(log_weight, Tensor) else math.exp(log_weight))

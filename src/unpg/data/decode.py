@@ -83,8 +83,8 @@ def require_size(image: NDArray[np.uint8], size: tuple[int, int], name: str, lik
     if (height, width) != size:
         raise SizeError(
             f"{name} is {height} x {width} pixels (height x width), but {like} of the same set is "
-            f"{size[0]} x {size[1]}. Images of one set must have one size: align the faces first "
-            "(`unpg align`), or put images of other sizes in a set of their own."
+            f"{size[0]} x {size[1]}. Images of one set must have one size: align the faces to one "
+            "template first, or put images of other sizes in a set of their own."
         )
     return image
 

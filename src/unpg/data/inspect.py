@@ -75,7 +75,7 @@ class Info(NamedTuple):
             self.channel_hint(),
         ]
         if mixed:
-            lines.insert(2, "images of one set must have one size: align the faces first (`unpg align`)")
+            lines.insert(2, "images of one set must have one size: align the faces to one template first")
         if self.rate:
             seconds = self.images / self.rate / self.workers
             many = "1 process" if self.workers == 1 else f"{self.workers} processes"

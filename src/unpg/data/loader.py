@@ -276,7 +276,7 @@ class _Decoded(Dataset[Any]):
                 raise SizeError(
                     f"{self.image_set.name(int(shown[row]))} is {image.shape[0]} x {image.shape[1]} pixels (height x "
                     f"width), but {self.image_set.name(int(shown[0]))} is {images.shape[1]} x {images.shape[2]}. "
-                    "Images of one set must have one size: align the faces first (`unpg align`)."
+                    "Images of one set must have one size: align the faces to one template first."
                 )
             if not np.may_share_memory(image, images[row]):
                 images[row] = image

@@ -142,10 +142,16 @@ def divided_gradient(loss: Tensor, world: World) -> Tensor:
 
 @torch.no_grad()
 def sum_gradients(parameters: Iterable[Tensor], world: World) -> None:
-    """Add up the gradients of parameters that all processes hold alike; none counts as zero."""
-    if world.alone:
+    """Add up the gradients of parameters that all processes hold alike; none counts as zero where another process has
+    one. Where no process has one there is none afterwards: an optimizer leaves such a parameter alone, but not one
+    whose gradient is zero, which weight decay and momentum move.
+    """
+    parameters = list(parameters)
+    if world.alone or not parameters:
         return
-    for parameter in parameters:
+    own = torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32, device=parameters[0].device)
+    somewhere = largest(own, world).bool().tolist()
+    for parameter in (p for p, found in zip(parameters, somewhere, strict=True) if found):
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         distributed.all_reduce(parameter.grad, group=world.group)

@@ -200,7 +200,8 @@ def elasticface(
 ) -> PairLoss:
     """ArcFace or CosFace with a margin drawn from N(m, sigma) for each sample; sorted, the hardest get the largest.
 
-    Left at None: m = 0.5 (arc) or 0.35 (cos); sigma = 0.05, or sorted 0.0175 (arc) and 0.025 (cos).
+    Left at None: m = 0.5 (arc) or 0.35 (cos); sigma = 0.05, or sorted 0.0175 (arc) and 0.025 (cos). The draws go by
+    this ``seed``, the step and the sample; the seed of a training run changes the samples of a step, and not this one.
 
     Source: Boutros et al. 2022, arXiv 2109.09416 (ElasticFace, and sorted ElasticFace+).
     """
@@ -515,7 +516,8 @@ def unpg(
     if not isinstance(base, PairLoss) or not isinstance(base.pairs, ClassPairs):
         raise ConfigError(
             f"unpg() adds batch negatives to one loss over ClassPairs (arcface, cosface, ...); this is "
-            f"{_described(base)}. Of a sum, make its margin loss unified first."
+            f"{_described(base)}. A sum is unified in Python: its margin loss alone, then SumLoss of "
+            f"unpg(arcface(...)) and the other losses."
         )
     per_row = isinstance(base.aggregate, Softmax) and base.aggregate.scale == "norm"
     if per_row and (scope == "batch" or (memory is not None and memory.scope == "batch")):

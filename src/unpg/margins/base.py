@@ -18,6 +18,11 @@ class Margin:
     Shapes: b anchors, k pairs of each.
     """
 
+    @property
+    def sees_batch(self) -> bool:
+        """Whether what one sample gets depends on the others: such a margin has to see a batch whole."""
+        return False
+
     def for_batch(self, anchors: Anchors, target: Tensor | None) -> "Margin":
         """The margin of this batch, asked for once before anything is reshaped.
 

@@ -39,6 +39,11 @@ class Curricular(nn.Module, Margin):
         self.m, self.tail = m, tail
         self.targets = RunningMoments(momentum, mean=0.0)
 
+    @property
+    def sees_batch(self) -> bool:
+        """True: the average takes the batch in before its margin is formed."""
+        return True
+
     def for_batch(self, anchors: Anchors, target: Tensor | None) -> Margin:
         """Update t (in training), then each anchor's threshold.
 

@@ -54,6 +54,11 @@ class Elastic(nn.Module, Margin):
         self.form, self.m, self.sigma, self.sort, self.tail, self.seed = form, m, sigma, sort, tail, seed
         self.calls = 0
 
+    @property
+    def sees_batch(self) -> bool:
+        """Whether the draws of the batch are sorted."""
+        return self.sort
+
     def for_batch(self, anchors: Anchors, target: Tensor | None) -> Margin:
         """Draw the margins of the batch; in evaluation mode each is ``m``.
 

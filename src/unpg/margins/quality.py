@@ -41,6 +41,11 @@ class Quality(nn.Module, Margin):
         self.m, self.h = m, h
         self.lengths = RunningMoments(momentum, mean=20.0, std=100.0)
 
+    @property
+    def sees_batch(self) -> bool:
+        """True: the averages take the batch in before its margin is formed."""
+        return True
+
     def for_batch(self, anchors: Anchors, target: Tensor | None) -> Margin:
         """Update the averages (in training), then the margin of each anchor."""
         lengths = anchors.norms.detach().clamp(_SHORTEST, _LONGEST)

@@ -38,7 +38,9 @@ class ClassPairs(nn.Module):
             anchors.labels,
             centers=self.head.centers,
             streaming=self.streaming,
-            shard=Shard(part.places, part.num_classes, anchors.world, part.inclusion, part.drawn),
+            shard=Shard(
+                part.places, part.num_classes, anchors.world, part.inclusion, part.drawn, self.head.num_classes
+            ),
         )
         return Pairs(positives=OwnClassSet(classes), negatives=(Negatives("classes", classes),))
 

@@ -29,6 +29,7 @@ class Shard(NamedTuple):
         inclusion: Probability of a class to be drawn, where a step takes a random part of them. A sum over classes is
             one over those drawn, divided by it, hence unbiased; a softmax is one over the classes taken.
         drawn: (c,) bool, which of the classes here were drawn; the others are taken as somebody's own. None: all.
+        drawn_from: How many classes there are, of which those are drawn; None: ``num_classes``.
     """
 
     places: Tensor
@@ -36,6 +37,7 @@ class Shard(NamedTuple):
     world: World = ALONE
     inclusion: float = 1.0
     drawn: Tensor | None = None
+    drawn_from: int | None = None
 
 
 class ClassSet:
@@ -149,6 +151,11 @@ class ClassSet:
     def count(self) -> Tensor:
         """C - 1 for each anchor: (b,) int64."""
         return torch.full_like(self.labels, self.num_classes - 1, dtype=torch.int64)
+
+    def summed(self) -> Tensor:
+        """How many negatives of each anchor a sum is of, where those drawn stand for all: (b,) int64."""
+        classes = self.num_classes if self.shard.drawn_from is None else self.shard.drawn_from
+        return torch.full_like(self.labels, classes - 1, dtype=torch.int64)
 
     @torch.no_grad()
     def dense(self) -> tuple[Tensor, Tensor]:

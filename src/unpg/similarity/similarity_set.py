@@ -264,6 +264,10 @@ class SimilaritySet:
         """How many pairs each anchor has: (r,) or (1,), int64."""
         return self.count_offered() if self.fences is None else self._count_kept
 
+    def summed(self) -> Tensor:
+        """How many a sum is of: all of them."""
+        return self.count()
+
     def count_offered(self) -> Tensor:
         """How many pairs each anchor had before the fences: (r,) or (1,), int64."""
         return self._count_offered

@@ -29,7 +29,7 @@ class Weight(ABC):
             own: Detached logarithm of the set's sum, (r,) or (1,).
             others: Likewise of the sets before it in the union, with their weights.
             kept: Pairs in the set, (r,) or (1,).
-            rivals: Negatives of each anchor in the first set of the union, the other classes: (r,).
+            rivals: Negatives of each anchor that the sum of the union's first set is of, the other classes: (r,).
             step: Optimizer steps done so far, or None if the caller does not say.
         """
 

@@ -207,7 +207,8 @@ class Plan:
         # Final runs are judged after training, with intervals.
         judged = EvaluationConfig(benchmarks=benchmarks, flip=self.study.flip)
         config = resolve(from_dict(TrainConfig, settings))
-        config = dataclasses.replace(config, seed=seed, evaluation=judged)
+        checkpoint = dataclasses.replace(config.checkpoint, best=None)  # nothing is judged while training
+        config = dataclasses.replace(config, seed=seed, evaluation=judged, checkpoint=checkpoint)
         data, images = _data(json.dumps(located(config.data), sort_keys=True))
         plain = {name: value for name, value in to_dict(config).items() if name not in COMPUTED | {"evaluation"}}
         plain["streaming"] = config.streaming.products  # the rest of it changes rounding alone

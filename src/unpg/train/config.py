@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from unpg.errors import ConfigError
 from unpg.pairs import FILTERS, BoxWhisker, Filter, Scope
-from unpg.similarity import Balanced, Constant, Scheduled, Share, Streaming, Weight, as_weight
+from unpg.similarity import Balanced, Scheduled, Share, Streaming, Weight, as_weight
 from unpg.transforms.augment import Augment
 from unpg.transforms.tensor import Preprocessing
 
@@ -45,6 +45,22 @@ def _require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def _require_choices(config: Any, path: str = "") -> None:
+    """Raise unless each setting that is one of a few names is one: from Python nobody has looked yet."""
+    for name, hint in get_type_hints(type(config)).items():
+        value, allowed = getattr(config, name), get_args(hint)
+        _require(
+            get_origin(hint) is not Literal or value in allowed,
+            f"{path}{name} must be one of {', '.join(map(str, allowed))}; got {value!r}.",
+        )
+
+
+def _require_epochs(value: float | None, setting: str, *, zero: bool = True) -> None:
+    """Raise unless a number of epochs is finite, and > 0 or (``zero``) >= 0."""
+    if value is not None and not (0 <= value < math.inf and (zero or value > 0)):
+        raise ConfigError(f"{setting} must be a finite number of epochs {'>=' if zero else '>'} 0, got {value}.")
+
+
 @dataclass(frozen=True)
 class MemoryConfig:
     """Negatives from earlier batches, for UNPG.
@@ -63,7 +79,7 @@ class MemoryConfig:
 
     def __post_init__(self) -> None:
         _require(self.size >= 1, f"unpg.memory.size must be >= 1, got {self.size}.")
-        _require(self.start_epoch >= 0, f"unpg.memory.start_epoch must be >= 0, got {self.start_epoch}.")
+        _require_epochs(self.start_epoch, "unpg.memory.start_epoch")
         if self.weight is not None:
             as_weight(self.weight)
 
@@ -85,6 +101,7 @@ class HeadConfig:
     lazy: bool = False
 
     def __post_init__(self) -> None:
+        _require_choices(self, "head.")
         _require(0 < self.rate <= 1, f"head.rate is a part of the classes in (0, 1], got {self.rate}.")
         _require(
             self.rate == 1 or self.kind == "sampled",
@@ -127,8 +144,16 @@ class UnpgConfig:
     join: Literal["union", "sum"] = "union"
 
     def __post_init__(self) -> None:
-        _require(self.start_epoch >= 0, f"unpg.start_epoch must be >= 0, got {self.start_epoch}.")
-        _require(self.ramp_epochs >= 0, f"unpg.ramp_epochs must be >= 0, got {self.ramp_epochs}.")
+        _require_choices(self, "unpg.")
+        _require_epochs(self.start_epoch, "unpg.start_epoch")
+        _require_epochs(self.ramp_epochs, "unpg.ramp_epochs")
+        for name, weight, default in ("rho", "balanced", UnpgConfig.rho), ("share", "share", UnpgConfig.share):
+            value = getattr(self, name)
+            _require(
+                value == default or self.weight == weight,
+                f"unpg.{name} is {value}, but unpg.weight {self.weight} has no {name}: set unpg.weight: {weight}, or "
+                f"leave {name} out.",
+            )
         self.rule(1)
         self.filter()
 
@@ -155,7 +180,7 @@ class UnpgConfig:
         elif self.weight == "share":
             rule = Share(self.share)
         else:
-            rule = Constant(self.weight)
+            rule = as_weight(self.weight)
         start, ramp = round(self.start_epoch * steps_per_epoch), round(self.ramp_epochs * steps_per_epoch)
         return Scheduled(start, ramp, rule) if start or ramp else rule
 
@@ -187,10 +212,16 @@ class OptimConfig:
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
+        _require_choices(self, "optim.")
         _require(0 < self.lr < math.inf, f"optim.lr must be a finite number > 0, got {self.lr}.")
         _require(0 <= self.momentum < 1, f"optim.momentum must be in [0, 1), got {self.momentum}.")
-        _require(self.weight_decay >= 0, f"optim.weight_decay must be >= 0, got {self.weight_decay}.")
-        _require(self.warmup_epochs >= 0, f"optim.warmup_epochs must be >= 0, got {self.warmup_epochs}.")
+        _require(
+            0 <= self.weight_decay < math.inf,
+            f"optim.weight_decay must be a finite number >= 0, got {self.weight_decay}.",
+        )
+        _require_epochs(self.warmup_epochs, "optim.warmup_epochs")
+        for milestone in self.milestones:
+            _require_epochs(milestone, "Each of optim.milestones")
         _require(0 < self.gamma <= 1, f"optim.gamma must be in (0, 1], got {self.gamma}.")
         _require(
             self.clip_norm is None or self.clip_norm > 0,
@@ -224,6 +255,7 @@ class SamplerConfig:
     drop_last: bool = True
 
     def __post_init__(self) -> None:
+        _require_choices(self, "sampler.")
         _require(self.batch_size >= 1, f"sampler.batch_size must be >= 1, got {self.batch_size}.")
         k = self.images_per_identity
         _require(
@@ -251,10 +283,8 @@ class EvaluationConfig:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        _require(
-            self.every_epochs is None or self.every_epochs > 0,
-            f"evaluation.every_epochs must be > 0, or null for the end only; got {self.every_epochs}.",
-        )
+        _require_choices(self, "evaluation.")
+        _require_epochs(self.every_epochs, "evaluation.every_epochs", zero=False)
 
 
 @dataclass(frozen=True)
@@ -331,7 +361,8 @@ class TrainConfig:
             changes speed and memory, and results by rounding alone.
         head: Where the class weights live: kind full, sharded or sampled (rate, lazy).
         epochs: Passes over the data.
-        seed: Of everything that is drawn: weights, order, augmentation, held-out identities.
+        seed: Of what training draws: weights, order, augmentation, dropout, the classes of a sampled head. Not of
+            held-out identities (hold_out_seed), rendered data (data.seed) or elasticface's margins (loss.seed).
         hold_out: Share of the identities kept from training, for choosing settings; the benchmark held-out.
         hold_out_seed: Which identities those are. Apart from seed, so that seeds compare on the same split.
         sampler: Which images make a batch.
@@ -343,9 +374,10 @@ class TrainConfig:
         threads: CPU threads of torch; null leaves torch's choice.
         workers: Processes that decode images; 0 decodes in the training process.
         accumulate: Micro-batches per optimizer step, to fit a batch into memory.
-        pairs: With accumulate > 1 and a loss that compares the images of a batch: whole computes the network twice, and
-            the loss once on all features, so that the gradient is the whole batch's (batch normalization sees
-            micro-batches all the same); micro forms pairs within each micro-batch only, which is another loss.
+        pairs: With accumulate > 1 and a loss that compares the images of a batch, or whose margin goes by the batch
+            (adaface, curricularface, elasticface with sort): whole computes the network twice, and the loss once on
+            all features, so that the gradient is the whole batch's (batch normalization sees micro-batches all the
+            same); micro computes the loss of each micro-batch by itself, which is another loss.
         recompute: Keep only the input of each of the network's blocks for the backward pass and compute the rest
             again: the same numbers from a fraction of the memory, in a third more time.
         compile: Compile the network with torch.compile.
@@ -395,15 +427,16 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        _require_choices(self)
         for name in ("data", "loss", "backbone"):
             _require("kind" in getattr(self, name), f"{name}.kind is missing: say which {name}, as in {{kind: ...}}.")
         for name in ("epochs", "accumulate", "log_every", "max_bad_steps"):
             _require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}.")
-        _require(self.timeout > 0, f"timeout must be > 0 seconds, got {self.timeout}.")
+        _require(0 < self.timeout < math.inf, f"timeout must be a finite number of seconds > 0, got {self.timeout}.")
         _require(self.workers >= 0, f"workers must be >= 0, got {self.workers}.")
         _require(self.threads is None or self.threads >= 1, f"threads must be >= 1 or null, got {self.threads}.")
         _require(0 <= self.hold_out < 1, f"hold_out is a share of the identities in [0, 1), got {self.hold_out}.")
-        _require(self.checkpoint_epochs > 0, f"checkpoint_epochs must be > 0, got {self.checkpoint_epochs}.")
+        _require_epochs(self.checkpoint_epochs, "checkpoint_epochs", zero=False)
         _require(
             not self.head.lazy or self.optim.kind == "sgd",
             f"head.lazy catches up with what SGD would have done; optim.kind is {self.optim.kind}. Set optim.kind: "

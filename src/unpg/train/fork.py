@@ -65,6 +65,7 @@ def fork(source: Path, config: TrainConfig, run: Path) -> int:
         values[part], found = flatten(tree, part)
         kept |= found
     values["config"] = to_dict(config)
+    values["counters"] = {**values["counters"], "best": None}  # its checkpoint is in the base's folder
     values["heads"] = {_of_loss(name): centers for name, centers in values["heads"].items()}
     save_checkpoint(run, checkpoint.step, RunState(kept, values, checkpoint.identities))
     shutil.copyfile(source / "metrics.jsonl", run / "metrics.jsonl")  # resuming drops the lines of later steps

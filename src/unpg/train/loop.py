@@ -204,7 +204,8 @@ class _Trainer:
         checkpoint_every = config.checkpoint.every_steps or max(
             1, round(config.checkpoint_epochs * setup.steps_per_epoch)
         )
-        evaluate_every = round((config.evaluation.every_epochs or 0) * setup.steps_per_epoch)
+        between = config.evaluation.every_epochs
+        evaluate_every = None if between is None else max(1, round(between * setup.steps_per_epoch))
         window = _Window()
         with self._progress() as progress:
             task = progress.add_task("training", total=setup.steps, completed=self.step, note="")
@@ -219,7 +220,7 @@ class _Trainer:
                 if self.step % config.log_every == 0 or self.step == setup.steps:
                     self.images_per_second = window.rate()
                     self._log_step(at, done)
-                if evaluate_every and self.step % evaluate_every == 0 and self.step < setup.steps:
+                if evaluate_every is not None and self.step % evaluate_every == 0 and self.step < setup.steps:
                     self.evaluate()
                 best_now = self.best is not None and self.best[0] == self.step
                 if self.step % checkpoint_every == 0 or self.step == setup.steps or best_now:
@@ -269,12 +270,13 @@ class _Trainer:
     def _bad_step(self, loss: torch.Tensor, grad_norm: torch.Tensor) -> None:
         self.skipped += 1
         self.bad_in_a_row += 1
-        at = self.step / self.setup.steps_per_epoch
-        self.log.write("skipped", self.step, at, loss=float(loss), grad_norm=float(grad_norm))
+        step = self.step + 1  # as in the other events: a resumed run writes it again if it comes after the checkpoint
+        at = step / self.setup.steps_per_epoch
+        self.log.write("skipped", step, at, loss=float(loss), grad_norm=float(grad_norm))
         if self.bad_in_a_row >= self.config.max_bad_steps:
             raise Diverged(
                 f"Loss or gradient was not finite in {self.bad_in_a_row} steps in a row, the last of them step "
-                f"{self.step} (loss {float(loss)}, gradient norm {float(grad_norm)}). The newest checkpoint in "
+                f"{step} (loss {float(loss)}, gradient norm {float(grad_norm)}). The newest checkpoint in "
                 f"{self.run} is from before. Try a smaller optim.lr, optim.clip_norm, a longer optim.warmup_epochs, "
                 f"or precision: fp32."
             )
@@ -346,6 +348,8 @@ class _Trainer:
         self.step, self.skipped, self.bad_in_a_row = counters.step, counters.skipped, counters.bad_in_a_row
         self.monitor.seen, self.best, self.recent = counters.alarms, counters.best, counters.recent
         self.saver.last = self.step
+        if counters.best is None and checkpoint.values["counters"].get("best") is not None:
+            self.console.print("checkpoint.best was another figure: the best value so far is not compared with.")
         worth = promise(checkpoint.values["conditions"], conditions(setup, self.world.size))
         self.console.print(f"Resuming after step {self.step} of {setup.steps}. {worth}")
         for place in leave_behind(self.run, path) if self.world.first else ():

@@ -160,7 +160,9 @@ def common_parameters(loss: nn.Module) -> list[nn.Parameter]:
 
 def compares_the_batch(loss: nn.Module) -> bool:
     """Whether a part of the loss sees more of the batch than one feature at a time."""
-    return any(isinstance(m, PairLoss) and not isinstance(m.pairs, ClassPairs) for m in loss.modules())
+    return any(
+        isinstance(m, PairLoss) and (not isinstance(m.pairs, ClassPairs) or m.margin.sees_batch) for m in loss.modules()
+    )
 
 
 @torch.no_grad()

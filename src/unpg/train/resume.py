@@ -185,6 +185,8 @@ def promise(before: Mapping[str, str], now: Mapping[str, str]) -> str:
         if before.get(name) != value and not (name in _NEW_CONDITIONS and name not in before)
     ]
     kept = "Images, their order and augmentation, rates, class weights, momentum and statistics go on as they were"
+    if not changed and now.get("compile") == "True":
+        return f"{kept}; what torch.compile makes of a network may round otherwise each time, so up to rounding."
     if not changed and now["device"] == "cpu":
         return "Same machine, threads and build: the final weights will be those of an uninterrupted run, bit for bit."
     if not changed:

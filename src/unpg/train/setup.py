@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from unpg.backbones import BACKBONES
 from unpg.config import for_json, to_dict
@@ -27,7 +28,7 @@ from unpg.train.config import TrainConfig
 from unpg.train.optim import build_optimizer
 from unpg.train.parallel import RankSampler, compares_the_batch
 
-__all__ = ["Setup", "device_of", "located", "prepare", "resolve"]
+__all__ = ["Setup", "device_of", "located", "prepare", "resolve", "seed_of"]
 
 _DATA_VARIABLE = "$UNPG_DATA"
 
@@ -128,28 +129,44 @@ def prepare(config: TrainConfig, world: World = ALONE) -> Setup:
             f"loss of one micro-batch after the other, each with its own labels: set accumulate: 1, or head.kind: "
             f"sharded. (A loss that compares the images of a batch can have both, with pairs: whole.)"
         )
+    _require_images(config, len(images), model.backbone, world)
+    model.backbone.to(device)
     if config.global_batch_norm:
-        global_batch_norm(model.backbone, world)
+        global_batch_norm(model.backbone, world)  # which goes by the device
     if config.recompute:
         recompute_blocks(model.backbone)
-    model.backbone.to(device)
     if config.channels_last:
         model.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
     loss.to(device)
     optimizer = build_optimizer(config.optim, [model.backbone, loss])
     if not world.alone:
-        smallest = config.sampler.batch_size
-        if config.sampler.kind == "uniform" and not config.sampler.drop_last:
-            smallest = len(images) % smallest or smallest
-        micro = smallest // config.accumulate
-        if micro < world.size:
-            raise ConfigError(
-                f"A batch of {smallest} images (sampler.batch_size {config.sampler.batch_size}) in {config.accumulate} "
-                f"micro-batches leaves {micro} images for {world.size} processes: raise the batch size, start fewer "
-                f"processes, or set sampler.drop_last: true."
-            )
+        torch.manual_seed(seed_of(config.seed, 0, world.rank))  # from here on each draws its own: dropout
         sampler = RankSampler(sampler, world, config.accumulate)
     return Setup(config, device, images, sampler, model, loss, optimizer, benchmarks, world)
+
+
+def _require_images(config: TrainConfig, images: int, backbone: nn.Module, world: World) -> None:
+    """Raise unless the smallest micro-batch of an epoch has an image for every process, and enough to normalize."""
+    sampler = config.sampler
+    partial = sampler.kind == "uniform" and not sampler.drop_last
+    smallest = images % sampler.batch_size or sampler.batch_size if partial else sampler.batch_size
+    micro = smallest // config.accumulate
+    what = (
+        f"A batch of {smallest} images (sampler.batch_size {sampler.batch_size}) in {config.accumulate} micro-batches"
+    )
+    remedy = "change sampler.batch_size, lower accumulate" + (", set sampler.drop_last: true" if partial else "")
+    if micro < world.size:
+        raise ConfigError(
+            f"{what} leaves {micro} images for {world.size} processes: {remedy}, or start fewer processes."
+        )
+    normalized = micro if config.global_batch_norm else micro // world.size
+    if normalized < 2 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in backbone.modules()):
+        raise ConfigError(f"{what} leaves batch normalization 1 image, and it needs 2 at a time: {remedy}.")
+
+
+def seed_of(seed: int, step: int, rank: int) -> int:
+    """The seed of torch's generator in one of several processes, which begins or goes on at ``step``."""
+    return (seed * 1_000_003 + step) * 65_537 + rank
 
 
 def _loss(config: TrainConfig, num_classes: int, dim: int, steps_per_epoch: int, world: World) -> PairLoss | SumLoss:

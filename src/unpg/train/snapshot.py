@@ -1,6 +1,6 @@
 """The state of a run between two steps, taken and put back."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from unpg.errors import DataError
 from unpg.train.begin import heads_of
 from unpg.train.checkpoint import Checkpoint, RunState
 from unpg.train.resume import conditions, identities_of
-from unpg.train.setup import Setup
+from unpg.train.setup import Setup, seed_of
 from unpg.train.state import WHOLE, Split, flatten, load_optimizer, named_optimizer, split, unflatten
 from unpg.train.summary import environment
 from unpg.train.tensor_store import Rows
@@ -103,7 +103,7 @@ def put_back(
     anew from the run's seed, the step and its rank.
 
     Returns:
-        The counters.
+        The counters; without the best evaluation if ``checkpoint.best`` names another figure than it did.
 
     Raises:
         DataError: The checkpoint belongs to another network, loss or optimizer.
@@ -119,11 +119,13 @@ def put_back(
             # A copy: torch 2.13 reads the state of a view past its end, and crashes.
             torch.set_rng_state(tensors[_CPU_RANDOM][rank].clone())
         else:
-            torch.manual_seed((setup.config.seed * 1_000_003 + checkpoint.step) * 65_537 + rank)
+            torch.manual_seed(seed_of(setup.config.seed, checkpoint.step, rank))
         cuda = tensors.get(_GPU_RANDOM)
         if cuda is not None and len(cuda) == size and setup.device.type == "cuda":
             torch.cuda.set_rng_state(cuda[rank].clone(), setup.device)
-        return from_dict(Counters, values["counters"])
+        counters = from_dict(Counters, values["counters"])
+        same_figure = values["config"]["checkpoint"].get("best") == setup.config.checkpoint.best
+        return counters if same_figure else replace(counters, best=None)
     except _MISFIT as error:
         raise DataError(f"The checkpoint {checkpoint.path} does not hold what this run needs: {error}.") from error
 

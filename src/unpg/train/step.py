@@ -1,6 +1,6 @@
 """One optimizer step: forward, backward and update, on one process or many."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from unpg.data import Batch
 from unpg.distributed import largest, sum_gradients
+from unpg.heads import SampledHead
 from unpg.losses import LossOutput, global_loss
 from unpg.train.activation import unmoved_statistics
 from unpg.train.optim import learning_rate
@@ -38,8 +39,8 @@ class Stepped(NamedTuple):
         features: (n, d) of the last micro-batch of this process, detached.
         out: Of the loss, the same in all processes; ``loss`` is the whole batch's, the rest the last micro-batch's.
         grad_norm: Of the whole gradient, before clipping.
-        updated: Whether weights and running statistics moved; not where loss or gradient are not finite, in whatever
-            process.
+        updated: Whether weights, running statistics and memories moved; not where loss or gradient are not finite, in
+            whatever process.
     """
 
     features: Tensor
@@ -52,11 +53,14 @@ class Stepper:
     """Takes the steps of a run.
 
     Micro-batches (``accumulate``) of a loss over class weights are done one after the other. Where a loss compares the
-    batch with itself that would be another loss; then all features are computed without gradient first, the loss once
-    on all of them, and the network again for each micro-batch, to take its part of the gradient back. That is the
-    gradient of the whole batch exactly, but for batch normalization, whose batch is the micro-batch.
+    batch with itself, or its margin goes by the batch, that would be another loss; then all features are computed
+    without gradient first, the loss once on all of them, and the network again for each micro-batch, to take its part
+    of the gradient back. That is the gradient of the whole batch exactly, but for batch normalization, whose batch is
+    the micro-batch.
 
     Attributes:
+        own_network: The backbone, compiled where the run says so, which adds up no gradients over the processes.
+        network: The same, with gradients added up.
         scaler: Of float16 gradients; does nothing in other precisions.
     """
 
@@ -66,6 +70,7 @@ class Stepper:
         network: nn.Module = setup.model.backbone
         if config.compile:
             network = torch.compile(network)  # type: ignore[assignment]  # a module, whatever its stub says
+        self.own_network = network
         self.network = over_processes(network, self.world, same_buffers=config.global_batch_norm)
         self.dtype = next(setup.model.backbone.parameters()).dtype
         half = config.precision == "fp16"
@@ -84,7 +89,7 @@ class Stepper:
             group["lr"] = rate
         setup.model.backbone.train()
         setup.optimizer.zero_grad(set_to_none=True)
-        before = [buffer.clone() for buffer in setup.model.backbone.buffers()]
+        undo = _undo(setup.model.backbone, setup.loss)
         micros = list(self._micro_batches(batch, self.setup.batch_size(step)))
         passes = self._two_passes if self.in_two_passes else self._one_pass
         features, out = passes(micros, epoch, step)
@@ -98,8 +103,7 @@ class Stepper:
         if updated:
             self.scaler.step(setup.optimizer)
         else:  # running statistics have seen what is not finite, and would stay so for good
-            for buffer, value in zip(setup.model.backbone.buffers(), before, strict=True):
-                buffer.copy_(value)
+            undo()
         self.scaler.update()
         return Stepped(features.detach(), replace(out, per_anchor=out.per_anchor.detach()), grad_norm, updated)
 
@@ -158,9 +162,10 @@ class Stepper:
     ) -> tuple[Tensor, LossOutput]:
         device = self.setup.device
         devices = [device] if device.type == "cuda" else []
-        # Forked, so that dropout draws the same in the second pass.
+        # Forked, so that dropout draws the same in the second pass; and what is compiled draws otherwise than what is
+        # not.
         with torch.random.fork_rng(devices), torch.no_grad(), unmoved_statistics(self.setup.model.backbone):
-            found = [self._embed(micro, epoch, self.setup.model.backbone) for micro, _ in micros]
+            found = [self._embed(micro, epoch, self.own_network) for micro, _ in micros]
         features = torch.cat(found).requires_grad_()
         out = self._loss(features, micros, step)
         self.scaler.scale(out.loss).backward()
@@ -174,3 +179,21 @@ class Stepper:
     def _silent(self, more: bool) -> "nullcontext[None]":
         """Gradients are added up over the processes with the last micro-batch."""
         return self.network.no_sync() if more and isinstance(self.network, DistributedDataParallel) else nullcontext()  # type: ignore[return-value]
+
+
+def _undo(backbone: nn.Module, loss: nn.Module) -> Callable[[], None]:
+    """Remember what a step moves besides parameters, running statistics and memories; returns what puts it back."""
+    # A sampled head's buffers are class weights and their momentum, which the optimizer alone moves.
+    weights = {id(b) for head in loss.modules() if isinstance(head, SampledHead) for b in head.buffers()}
+    buffers = [b for module in (backbone, loss) for b in module.buffers() if id(b) not in weights]
+    values = [buffer.clone() for buffer in buffers]
+    others = [m for m in loss.modules() if type(m).get_extra_state is not nn.Module.get_extra_state]
+    states = [module.get_extra_state() for module in others]
+
+    def undo() -> None:
+        for buffer, value in zip(buffers, values, strict=True):
+            buffer.copy_(value)
+        for module, state in zip(others, states, strict=True):
+            module.set_extra_state(state)
+
+    return undo

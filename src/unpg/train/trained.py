@@ -41,7 +41,8 @@ def open_trained(run: Path, *, benchmarks: Sequence[str] = (), device: str = "au
     config = from_yaml(TrainConfig, saved)
     # Test sets of the run may be absent here, and threads are this process's affair.
     wanted = EvaluationConfig(benchmarks=tuple(benchmarks))
-    setup = prepare(dataclasses.replace(config, evaluation=wanted, device=device, threads=None))
+    unjudged = dataclasses.replace(config.checkpoint, best=None)  # the figure that it goes by may not be among them
+    setup = prepare(dataclasses.replace(config, evaluation=wanted, checkpoint=unjudged, device=device, threads=None))
     checkpoint = load_checkpoint(newest, wanted=lambda name: name.startswith(("backbone/", "loss/")))
     require_same_data(checkpoint.identities, checkpoint.values["data"], setup.images, newest)
     put_back_weights(checkpoint, setup)

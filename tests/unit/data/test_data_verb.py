@@ -252,7 +252,7 @@ def test_images_of_other_sizes_are_told_from_broken_ones(root, capsys):
     assert main(["data", "info", str(root)]) == 0
     said = capsys.readouterr().out
     assert "8 x 8 (10), 8 x 6 (1): height x width in pixels of 11 images spread over the set; 1 others" in said
-    assert "must have one size: align the faces first" in said
+    assert "must have one size: align the faces to one template first" in said
     with pytest.raises(SystemExit, match="1"):
         main(["data", "check", str(root)])
     said = capsys.readouterr().out

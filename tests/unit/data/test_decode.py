@@ -152,7 +152,7 @@ def test_sixteen_bits_are_refused_rather_than_clipped():
 def test_another_size_says_what_to_do():
     image = np.zeros((5, 6, 3), np.uint8)
     assert require_size(image, (5, 6), "a", "b") is image
-    with pytest.raises(SizeError, match=r"a.jpg is 5 x 6 .* b.jpg of the same set is 6 x 5.*unpg align"):
+    with pytest.raises(SizeError, match=r"a.jpg is 5 x 6 .* b.jpg of the same set is 6 x 5.*align the faces"):
         require_size(image, (6, 5), "a.jpg", "b.jpg")
 
 

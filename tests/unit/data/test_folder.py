@@ -166,7 +166,7 @@ def test_a_root_that_is_no_folder_is_named(tmp_path):
 def test_an_image_of_another_size_is_refused_when_read(root):
     write(root / "b" / "2.png", size=(9, 8))
     data = FolderSet(root)
-    with pytest.raises(SizeError, match=r"b/2.png is 9 x 8 .*a/01.png of the same set is 8 x 8.*unpg align"):
+    with pytest.raises(SizeError, match=r"b/2.png is 9 x 8 .*a/01.png of the same set is 8 x 8.*align the faces"):
         data.read(4)
 
 

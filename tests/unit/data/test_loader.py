@@ -127,7 +127,7 @@ def test_evaluation_can_refuse_stand_ins():
 
 def test_another_size_is_never_replaced():
     loader = Loader(Numbered([0, 0, 1], odd=1), SequentialSampler(3, 3))
-    with pytest.raises(SizeError, match=r"file 1 is 5 x 4 .*file 0 is 4 x 4.*unpg align"):
+    with pytest.raises(SizeError, match=r"file 1 is 5 x 4 .*file 0 is 4 x 4.*align the faces"):
         next(loader.epoch(0))
 
 

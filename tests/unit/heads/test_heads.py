@@ -1,12 +1,14 @@
 """Where class weights live changes nothing about what they are."""
 
+import math
+
 import pytest
 import torch
 
 from unpg.distributed import ALONE, World
 from unpg.errors import ConfigError
 from unpg.heads import FullHead, SampledHead, ShardedHead, make_head, making_heads, sampled
-from unpg.losses import arcface, cosface, uniface
+from unpg.losses import arcface, cosface, uniface, unpg
 from unpg.transforms.counter import hash64
 
 CLASSES, DIM = 50, 6
@@ -78,14 +80,17 @@ def test_drawn_are_the_smallest_hashes_of_all_however_they_lie(classes, rate, sh
     assert torch.equal(own, (hashes <= hashes.sort().values[max(1, round(rate * classes)) - 1]).nonzero().flatten())
 
 
-def test_a_sum_over_drawn_classes_is_unbiased():
-    """The mean over many draws of loss and gradient is the loss over all classes."""
+@pytest.mark.parametrize("balanced", [False, True])
+def test_a_sum_over_drawn_classes_is_unbiased(balanced):
+    """The mean over many draws is the loss over all classes; batch negatives are balanced with all of them too."""
     features, labels = batch(b=3)
     torch.manual_seed(1)
     with making_heads(lambda c, d, k: FullHead(c, d, init_std=1.0)):
         full = uniface(CLASSES, DIM, s=4.0, m=0.1).double()
-    exact = float(full(features, labels, step=0).loss.detach())
     loss, _ = sampled_loss(0.3, loss=uniface, s=4.0, m=0.1)
+    if balanced:
+        full, loss = (unpg(one, weight="balanced", r=math.inf) for one in (full, loss))
+    exact = float(full(features, labels, step=0).loss.detach())
     with torch.no_grad():
         found = torch.stack([loss(features, labels, step=step).loss for step in range(3000)])
     error = float(found.std() / len(found) ** 0.5)

@@ -611,3 +611,14 @@ def test_repr_is_the_recipe():
     text = repr(unpg(arcface(CLASSES, DIM, s=32, m=0.3), r=1.0, weight="balanced"))
     for part in ("Angular(m=0.3", "Softmax(scale=32", "BoxWhisker(r=1.0", "Balanced(rho=1.0)", "num_classes=6"):
         assert part in text
+
+
+@pytest.mark.parametrize("name", ["mixface", "unitsface", "margin-triplet", "margin-contrastive"])
+def test_a_sum_is_unified_as_the_error_says(name):
+    loss = LOSSES.build(name, num_classes=CLASSES, dim=DIM)
+    with pytest.raises(ConfigError, match=r"in Python: .* then SumLoss of unpg\(arcface\(...\)\) and the other losses"):
+        unpg(loss)
+    first, *others = loss.losses.items()
+    whole = SumLoss({first[0]: unpg(first[1]), **dict(others)})
+    statistics = whole(torch.randn(12, DIM), torch.arange(12) % CLASSES, step=0).statistics
+    assert 0 < statistics["share/batch"] < 1

@@ -82,6 +82,17 @@ def test_only_an_arm_needs_the_trials_below_it_and_no_other_final_runs(values, p
     assert names(plan, ["other"]) == [("other", (None, seed)) for seed in (0, 1, 2)]
 
 
+def test_a_base_that_keeps_its_best_checkpoint_is_studied_without(values, planned):
+    plain = planned(values).trials("cosface")[0]
+    values["base"] |= {
+        "evaluation": {"benchmarks": ["lfw"], "every_epochs": 1},
+        "checkpoint": {"best": "lfw/auc", "keep": 3},
+    }
+    run = planned(values).trials("cosface")[0]
+    assert (run.config.checkpoint.best, run.config.checkpoint.keep) == (None, 3)
+    assert run.digest == plain.digest
+
+
 def test_a_run_that_two_arms_have_is_made_once(values, planned):
     values["arms"] = {"a": {"set": {"loss": {"s": 8}}}, "b": {"of": "a"}, "c": {"of": "a", "set": {"loss": {"s": 4}}}}
     plan = planned(values)

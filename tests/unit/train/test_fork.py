@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from unpg.errors import ConfigError
 from unpg.train import train
+from unpg.train.checkpoint import checkpoints, load_checkpoint
 from unpg.train.fork import fork
 from unpg.train.setup import resolve
 
@@ -42,6 +43,19 @@ def test_without_a_checkpoint_from_before_nothing_is_written(tiny, tmp_path):
     train(tiny(), tmp_path / "base")  # keeps the last two of three
     assert fork(tmp_path / "base", resolve(tiny(unpg={"start_epoch": 1})), tmp_path / "forked") == 0
     assert not (tmp_path / "forked").exists()
+
+
+def test_a_forked_run_has_no_best_evaluation_yet(tiny, tmp_path):
+    """Its checkpoint is in the base's folder; from there on the fork keeps its own."""
+    judged = {"hold_out": 0.25, "evaluation": {"benchmarks": ["held-out"], "every_epochs": 1}}
+    best = {"checkpoint": {"best": "held-out/auc"}}
+    train(tiny(**judged, **best), tmp_path / "base")
+    fork(tmp_path / "base", resolve(tiny(**judged, **best, unpg={"start_epoch": 2})), tmp_path / "forked")
+    counters = [
+        load_checkpoint(checkpoints(tmp_path / name)[0]).values["counters"]["best"] for name in ("base", "forked")
+    ]
+    assert counters[0] is not None
+    assert counters[1] is None
 
 
 def test_only_a_run_that_differs_in_unpg_alone_is_forked(tiny, tmp_path):

@@ -24,6 +24,10 @@ NOW = {"device": "cpu", "threads": "2", "torch": "2.13.0 (abc)", "processes": "1
 def test_bits_are_promised_only_where_nothing_differs():
     assert "bit for bit" in promise(NOW, NOW)
     assert "Not bit for bit" not in promise(NOW, NOW)
+    compiled = promise(NOW | {"compile": "True"}, NOW | {"compile": "True"})
+    assert "bit for bit" not in compiled
+    assert "up to rounding" in compiled
+    assert "bit for bit" in promise(NOW | {"compile": "False"}, NOW | {"compile": "False"})
     gpu = NOW | {"device": "NVIDIA H100"}
     assert "a GPU adds in no fixed order" in promise(gpu, gpu)
 

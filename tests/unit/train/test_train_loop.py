@@ -156,6 +156,31 @@ def test_resuming_in_mid_epoch_changes_nothing(tiny, tmp_path, monkeypatch, stop
     assert [(e["step"], e["loss"]) for e in whole] == [(e["step"], e["loss"]) for e in broken]
 
 
+def test_evaluations_closer_than_a_step_come_at_every_step(tiny, tmp_path):
+    judged = {"benchmarks": ["held-out"], "every_epochs": 0.1}
+    train(tiny(epochs=1, hold_out=0.25, evaluation=judged), tmp_path / "run")
+    assert [e["step"] for e in events(tmp_path / "run", "evaluation")] == [1, 2, 3]
+
+
+def test_a_resumed_run_has_each_skipped_step_once(tiny, tmp_path, monkeypatch):
+    """The step after the checkpoint is done again, and is bad again."""
+    config = tiny(epochs=1, checkpoint={"every_steps": 2})
+    step = loop.Stepper.__call__
+
+    def bad(self, batch, epoch, number):
+        done = step(self, batch, epoch, number)
+        if number == 3 and not (tmp_path / "again").exists():
+            raise _Killed
+        return done._replace(updated=done.updated and number != 2)
+
+    monkeypatch.setattr(loop.Stepper, "__call__", bad)
+    with pytest.raises(_Killed):
+        train(config, tmp_path / "run")
+    (tmp_path / "again").touch()
+    train(config, tmp_path / "run", resume=True)
+    assert [e["step"] for e in events(tmp_path / "run", "skipped")] == [3]
+
+
 def test_the_saved_configuration_repeats_the_run(tiny, tmp_path):
     train(tiny(epochs=1), tmp_path / "a")
     again = from_dict(TrainConfig, read_yaml(tmp_path / "a" / "config.yaml"))
@@ -174,6 +199,13 @@ def test_a_filter_that_keeps_all_is_a_setting_like_others(tiny, tmp_path):
     (found, *_) = diagnose_run(tmp_path / "run", options=DiagnoseOptions(device="cpu"))
     save_diagnosis(tmp_path / "run", [found])
     assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "report.html")]) == 0
+
+
+def test_a_run_that_keeps_its_best_checkpoint_is_diagnosed(tiny, tmp_path):
+    judged = {"benchmarks": ["held-out"], "every_epochs": 1}
+    config = tiny(epochs=2, hold_out=0.25, evaluation=judged, checkpoint={"best": "held-out/auc"})
+    train(config, tmp_path / "run")
+    assert len(diagnose_run(tmp_path / "run", options=DiagnoseOptions(device="cpu"))) > 0
 
 
 def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tiny, tmp_path):
@@ -225,9 +257,9 @@ def test_steps_that_are_not_finite_are_skipped_then_stop_the_run(tiny, tmp_path,
         return LossOutput(bad, out.per_anchor, out.statistics)
 
     monkeypatch.setattr(PairLoss, "forward", broken)
-    with pytest.raises(TrainingError, match="3 steps in a row, the last of them step 6.*optim.lr"):
+    with pytest.raises(TrainingError, match="3 steps in a row, the last of them step 7.*optim.lr"):
         train(tiny(max_bad_steps=3), tmp_path / "run")
-    assert [e["step"] for e in events(tmp_path / "run", "skipped")] == [4, 5, 6]
+    assert [e["step"] for e in events(tmp_path / "run", "skipped")] == [5, 6, 7]
     for value in load_checkpoint(latest_checkpoint(tmp_path / "run")).tensors.values():
         assert torch.isfinite(value.float()).all()
 

@@ -8,7 +8,9 @@ import pytest
 
 from unpg.errors import ConfigError, DataError
 from unpg.pairs import BoxWhisker, TopK
-from unpg.train import OptimConfig, UnpgConfig
+from unpg.similarity import Balanced, Constant, Share
+from unpg.train import OptimConfig, TrainConfig, UnpgConfig
+from unpg.train.config import EvaluationConfig, HeadConfig, MemoryConfig, SamplerConfig
 from unpg.train.faults import write_faults
 from unpg.train.log import MetricsLog, finite
 from unpg.train.monitor import CollapseMonitor
@@ -94,6 +96,42 @@ def test_the_filter_of_a_recipe():
 def test_a_wrong_filter_is_said_before_training(settings, message):
     with pytest.raises(ConfigError, match=message):
         UnpgConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (OptimConfig, {"kind": "adam"}, "optim.kind must be one of sgd, adamw; got 'adam'"),
+        (OptimConfig, {"schedule": "linear"}, "optim.schedule must be one of cosine, steps, constant"),
+        (OptimConfig, {"warmup_epochs": math.inf}, "optim.warmup_epochs must be a finite number of epochs >= 0"),
+        (OptimConfig, {"schedule": "steps", "milestones": (math.inf,)}, "optim.milestones must be a finite"),
+        (OptimConfig, {"weight_decay": math.inf}, "optim.weight_decay"),
+        (HeadConfig, {"kind": "shard"}, "head.kind must be one of full, sharded, sampled"),
+        (SamplerConfig, {"kind": "p-k"}, "sampler.kind must be one of uniform, pk"),
+        (EvaluationConfig, {"flip": "both"}, "evaluation.flip must be one of none, sum, concat"),
+        (EvaluationConfig, {"every_epochs": math.inf}, "evaluation.every_epochs must be a finite number of epochs > 0"),
+        (UnpgConfig, {"scope": "row"}, "unpg.scope must be one of"),
+        (UnpgConfig, {"join": "sums"}, "unpg.join must be one of union, sum"),
+        (UnpgConfig, {"weight": "half"}, "A weight is a number"),
+        (UnpgConfig, {"start_epoch": math.inf}, "unpg.start_epoch must be a finite number of epochs >= 0, got inf"),
+        (UnpgConfig, {"ramp_epochs": math.nan}, "unpg.ramp_epochs must be a finite"),
+        (MemoryConfig, {"size": 1, "start_epoch": math.inf}, "unpg.memory.start_epoch must be a finite"),
+        (UnpgConfig, {"rho": 0.1}, "unpg.rho is 0.1, but unpg.weight 1.0 has no rho: set unpg.weight: balanced"),
+        (UnpgConfig, {"weight": "balanced", "share": 0.9}, "unpg.share is 0.9, but unpg.weight balanced has no share"),
+        (TrainConfig, {"data": {"kind": "folder"}, "precision": "half"}, "precision must be one of fp32, bf16, fp16"),
+        (TrainConfig, {"data": {"kind": "folder"}, "timeout": math.inf}, "timeout must be a finite"),
+        (TrainConfig, {"data": {"kind": "folder"}, "checkpoint_epochs": math.inf}, "checkpoint_epochs must be a"),
+    ],
+)
+def test_settings_made_in_python_are_checked_too(kind, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        kind(**settings)
+
+
+def test_a_setting_without_a_part_may_stand_at_its_default():
+    assert UnpgConfig(weight=2, rho=1.0, share=0.5).rule(1) == Constant(2.0)
+    assert UnpgConfig(weight="balanced", rho=0.1, share=0.5).rule(1) == Balanced(0.1)
+    assert UnpgConfig(weight="share", rho=1.0, share=0.9).rule(1) == Share(0.9)
 
 
 @pytest.mark.parametrize("line", [b"\xff", b"[" * 100_000, b"3", b'{"step": "x"}', b"9" * 5000, b'{"step": 1'])
