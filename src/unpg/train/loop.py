@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from unpg.config import write_yaml
 from unpg.data import Batch, Fault, Loader
 from unpg.data.loader import WorkerError
-from unpg.distributed import ALONE, World, everyones, gather, largest
+from unpg.distributed import ALONE, World, everyones, gather, largest, lost_peer
 from unpg.embed import Model, weights_digest
 from unpg.errors import ConfigError, DataError
 from unpg.evaluate import Result, save_results
@@ -193,7 +193,9 @@ class _Trainer:
         self.data = setup.images.digest()
         self.shared = split_rows(setup.loss)
         self.saver = Saver(run, config.checkpoint, self.world.side_group())
-        self.stop = StopRequest()
+        # When one process dies torchrun sends SIGTERM to the others at once, and SIGKILL half a minute later: time to
+        # say what has happened and how to go on.
+        self.stop = StopRequest(lambda error: not setup.world.alone and lost_peer(error))
         self.recent: dict[str, float] = {}
         self.images_per_second = float("nan")
         self.log: MetricsLog | NoLog

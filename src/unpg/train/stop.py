@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
@@ -35,11 +36,16 @@ class StopRequest:
 
     Python hands signals to its main thread; in another thread this does nothing.
 
+    Args:
+        last_words: Errors after which SIGTERM stays ignored when they leave the block, so that the process ends by
+            itself and says why. None: after none.
+
     Attributes:
         signal: The signal that came, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, last_words: Callable[[BaseException], bool] | None = None) -> None:
+        self._last_words = last_words
         self.signal: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -55,6 +61,8 @@ class StopRequest:
         for number, handler in self._before.items():
             # None: a handler that was not set from Python, which Python cannot set again.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if self._before and error is not None and self._last_words is not None and self._last_words(error):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:

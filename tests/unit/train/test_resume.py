@@ -1,6 +1,9 @@
 """What a resumed run promises, and what is said of changed data."""
 
+import os
+import signal
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -111,3 +114,22 @@ def test_signals_are_left_alone_outside_the_main_thread():
     thread.start()
     thread.join()
     assert found == [None]
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_sigterm_does_not_cut_off_the_last_words(last):
+    """torchrun sends it as soon as another process has died, while this one is about to say so."""
+    came = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    try:
+        with pytest.raises(RuntimeError, match="gone"), StopRequest(lambda error: last and "gone" in str(error)):
+            raise RuntimeError("gone")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        assert came == ([] if last else [signal.SIGTERM])
+        signal.signal(signal.SIGTERM, before)
+        with StopRequest(lambda error: True):
+            pass
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, before)
