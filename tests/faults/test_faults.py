@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from unpg.cli.main import main
-from unpg.config import from_dict, write_yaml
+from unpg.config import from_dict, from_yaml, write_yaml
 from unpg.data import FolderSet, Loader
 from unpg.data.convert import convert
 from unpg.data.loader import WorkerError
@@ -591,6 +591,30 @@ def test_full_and_sharded_class_weights_go_on_as_each_other(settings, tmp_path, 
         train(settings(head={"kind": "sampled"}), tmp_path / "full", resume=True)
     with pytest.raises(ConfigError, match=r"other settings: seed was 0, is now 1\. Resume"):
         train(settings(head={"kind": "sharded"}, seed=1), tmp_path / "full", resume=True)
+
+
+def test_data_may_have_moved(settings, whole, data, tmp_path, monkeypatch):
+    at_step(monkeypatch, 4, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped):
+        train(settings(data={"kind": "folder", "roots": str(data)}), tmp_path / "run")
+    moved = {"kind": "folder", "roots": str(data.rename(tmp_path / "elsewhere"))}
+    with pytest.raises(DataError, match="data"):
+        train(from_yaml(TrainConfig, tmp_path / "run" / "config.yaml"), tmp_path / "run", resume=True)
+    shutil.copytree(tmp_path / "elsewhere", tmp_path / "others")
+    shutil.rmtree(min((tmp_path / "others").iterdir()))
+    with pytest.raises(ConfigError, match="1 identities are gone"):
+        train(settings(data=moved | {"roots": str(tmp_path / "others")}), tmp_path / "run", resume=True)
+    train(settings(data=moved), tmp_path / "run", resume=True)
+    same_end(whole, tmp_path / "run")
+    assert from_yaml(TrainConfig, tmp_path / "run" / "config.yaml").data["roots"] == moved["roots"]
+    open_trained(tmp_path / "run", device="cpu")
+
+
+def test_before_the_first_checkpoint_nothing_tells_whether_moved_data_are_the_same(settings, data, tmp_path):
+    (tmp_path / "run").mkdir()
+    write_yaml(tmp_path / "run" / "config.yaml", resolve(settings()))  # as a run leaves it that is killed at once
+    with pytest.raises(ConfigError, match=r"other settings: data.roots was"):
+        train(settings(data={"kind": "folder", "roots": str(data)}), tmp_path / "run", resume=True)
 
 
 def test_fine_tuning_takes_what_lazy_class_weights_would_be(settings, tmp_path):

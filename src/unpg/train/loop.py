@@ -36,6 +36,7 @@ from unpg.train.resume import (
     choose_checkpoint,
     conditions,
     leave_behind,
+    note_data,
     open_checkpoint,
     promise,
     require_same_data,
@@ -128,6 +129,8 @@ def _train(
     trainer = _Trainer(setup, run, console)
     if chosen is not None:
         trainer.restore(chosen)
+        if world.first:
+            note_data(run, setup.config)
     trainer.log = MetricsLog(run, keep_until=trainer.step, tensorboard=config.tensorboard) if world.first else NoLog()
     with closing(trainer.log), trainer.loader, trainer.saver:
         with trainer.stop:

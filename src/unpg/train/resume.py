@@ -1,5 +1,6 @@
 """Going on with a run: which checkpoint, whether it fits, and what can be promised."""
 
+import dataclasses
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from unpg.config import from_yaml, to_dict
+from unpg.config import from_yaml, to_dict, write_yaml
 from unpg.data import ImageSet
 from unpg.errors import ConfigError, DataError
 from unpg.train.checkpoint import (
@@ -30,6 +31,7 @@ __all__ = [
     "conditions",
     "identities_of",
     "leave_behind",
+    "note_data",
     "open_checkpoint",
     "promise",
     "require_same_data",
@@ -47,6 +49,8 @@ _WHOLE_HEADS = ("full", "sharded")  # whose weights and momentum have the same n
 def require_same_settings(config: TrainConfig, run: Path) -> None:
     """Raise unless the run in the folder was started with these settings, but for those that may change.
 
+    ``data`` is left to :func:`require_same_data` where there is a checkpoint: they may lie elsewhere now.
+
     Raises:
         ConfigError: It was not, or there is no run; names the settings.
     """
@@ -57,6 +61,8 @@ def require_same_settings(config: TrainConfig, run: Path) -> None:
     heads = [settings["head"]["kind"] for settings in (before, now)]
     if all(kind in _WHOLE_HEADS for kind in heads):
         now["head"]["kind"] = before["head"]["kind"]
+    if checkpoints(run):
+        now["data"] = before["data"]
     changed = _differences(before, now)
     if changed and heads[0] != heads[1] and "sampled" in heads:
         changed.append(
@@ -68,6 +74,13 @@ def require_same_settings(config: TrainConfig, run: Path) -> None:
             f"{run} was started with other settings: {'; '.join(changed)}. Resume with the same ones (--config "
             f"{saved}), or start a new run in another folder."
         )
+
+
+def note_data(run: Path, config: TrainConfig) -> None:
+    """Write into the folder's ``config.yaml`` where the training set lies now; for one process to do."""
+    saved = from_yaml(TrainConfig, run / "config.yaml")
+    if saved.data != config.data:
+        write_yaml(run / "config.yaml", dataclasses.replace(saved, data=config.data))
 
 
 def choose_checkpoint(run: Path, resume_from: Path | None = None) -> Path | None:
