@@ -53,7 +53,7 @@ def read_known(path: str | os.PathLike[str]) -> list[Known]:
         raise DataError(f"The list of known matches {path} cannot be read: {error}.") from error
     found = []
     header = True
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         if header:

@@ -32,7 +32,7 @@ def read_identity_list(source: str | PathLike[str]) -> list[str]:
         raise DataError(f"The identity list {path} cannot be read: {error}.") from error
     lines = [
         (number, line)
-        for number, line in enumerate(text.splitlines(), start=1)
+        for number, line in enumerate(text.split("\n"), start=1)
         if line.strip() and not line.lstrip().startswith("#")
     ]
     is_table = path.lower().endswith(".tsv")

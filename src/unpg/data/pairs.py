@@ -423,12 +423,13 @@ def even_folds(n: int) -> NDArray[np.int64]:
 
 
 def read_lines(file: AnyPath) -> list[str]:
-    """The lines of a pair list, UTF-8.
+    """The lines of a pair list, UTF-8; a name may hold what Unicode calls a line separator.
 
     Raises:
         DataError: It cannot be read.
     """
     try:
-        return Path(file).read_text(encoding="utf-8-sig").splitlines()
+        with Path(file).open(encoding="utf-8-sig") as handle:
+            return [line.removesuffix("\n") for line in handle]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The list {file} cannot be read: {error}.") from error

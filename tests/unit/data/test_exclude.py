@@ -1,6 +1,8 @@
 import pytest
 
+from unpg.audit import read_known
 from unpg.data.exclude import read_identity_list
+from unpg.data.pairs import read_lines
 from unpg.errors import DataError
 
 
@@ -13,6 +15,14 @@ def written(tmp_path, name, text):
 def test_a_list_has_a_name_per_line(tmp_path):
     path = written(tmp_path, "l.txt", "\ufeff# who\n\nAda Lovelace \n  # more\nb\tc\nAda Lovelace\nÅse\n")
     assert read_identity_list(path) == ["Ada Lovelace", "b\tc", "Åse"]
+
+
+def test_unicode_line_separators_are_letters_of_a_name(tmp_path):
+    path = written(tmp_path, "l.txt", "A\u2028da\nB\x85ob\r\nCy\x1c")
+    assert read_lines(path) == ["A\u2028da", "B\x85ob", "Cy\x1c"]
+    assert read_identity_list(path) == ["A\u2028da", "B\x85ob", "Cy"]
+    table = written(tmp_path, "k.tsv", "one\tother\tgroup\nA\u2028da\tB\x85ob\tname\n")
+    assert [(known.identity_a, known.identity_b) for known in read_known(table)] == [("A\u2028da", "B\x85ob")]
 
 
 def test_a_table_gives_its_first_column_or_the_named_one(tmp_path):
