@@ -194,6 +194,14 @@ def test_a_run_goes_on_elsewhere_and_is_read_there(patterns, tmp_path, other):
     assert all(alike(a, b) for a, b in zip(here, there, strict=True))
 
 
+def test_fine_tuning(patterns, tmp_path, other):
+    train(_config(patterns, "cpu", epochs=1), tmp_path / "learned")
+    init = {"model": str(tmp_path / "learned" / "model.safetensors"), "class_weights": "imprinted"}
+    train(_config(patterns, "cpu", epochs=1, init=init), tmp_path / "here")
+    train(_config(patterns, other, epochs=1, init=init), tmp_path / "there")
+    assert alike(_losses_of(tmp_path / "here"), _losses_of(tmp_path / "there"))
+
+
 def test_embedding(patterns, other):
     model = Model.create("small_iresnet", input_size=(32, 32), dim=16, widths=[4, 4, 8, 8], blocks=[1, 1, 1, 1])
     images = FolderSet(patterns)

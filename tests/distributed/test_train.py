@@ -16,9 +16,13 @@ from processes import run_processes
 from unpg.cli.main import main
 from unpg.config import from_dict, write_yaml
 from unpg.data.synthetic import SyntheticFaces
+from unpg.distributed import ALONE
 from unpg.evaluate import load_results
 from unpg.export import load_model
 from unpg.train import Stopped, TrainConfig, train
+from unpg.train.begin import begin, heads_of
+from unpg.train.parallel import split_rows
+from unpg.train.setup import prepare, resolve
 from unpg.train.step import Stepper
 
 CONFIG = {
@@ -110,6 +114,29 @@ def test_one_two_three_and_one_process_again(head, tmp_path):
 
 def train_shortly(world, run, settings):
     train(settings, run, world=world)
+
+
+def begun(world, settings):
+    """Class weights as a run begins, those of this process."""
+    setup = prepare(resolve(settings), world)
+    said = begin(setup, split_rows(setup.loss))
+    return said, next(iter(heads_of(setup.loss).values())).weight.detach()
+
+
+@pytest.mark.parametrize("head", ["full", "sharded"])
+def test_imprinted_class_weights_do_not_depend_on_the_number_of_processes(head, tmp_path):
+    train(config(epochs=1), tmp_path / "learned")
+    init = {"model": str(tmp_path / "learned" / "model.safetensors"), "class_weights": "imprinted"}
+    settings = config(init=init, head={"kind": head}, hold_out=0.0, evaluation={})
+    said, whole = begun(ALONE, settings)
+    assert "12 of the new ones begin" in said
+    found = run_processes(3, tmp_path / "processes", begun, settings)
+    assert [text for text, _ in found] == [said] * 3
+    parts = [weight for _, weight in found]
+    if head == "sharded":
+        parts = [torch.cat(parts)]
+    for part in parts:
+        torch.testing.assert_close(part, whole, rtol=0, atol=1e-7)
 
 
 @pytest.mark.slow

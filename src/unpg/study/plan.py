@@ -212,7 +212,10 @@ class Plan:
         data, images = _data(json.dumps(located(config.data), sort_keys=True))
         plain = {name: value for name, value in to_dict(config).items() if name not in COMPUTED | {"evaluation"}}
         plain["streaming"] = config.streaming.products  # the rest of it changes rounding alone
-        plain |= {"data": data, "init": {name: _content(path) for name, path in plain["init"].items()}}
+        init = {name: _content(plain["init"].pop(name)) for name in ("checkpoint", "model")}
+        if config.init.class_weights != "drawn":  # earlier results do not name it
+            init |= plain["init"]
+        plain |= {"data": data, "init": init}
         trained = _digest(plain)
         how = {"flip": self.study.flip, "benchmarks": list(benchmarks)}
         if trial is None:

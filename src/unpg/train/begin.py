@@ -13,6 +13,7 @@ from unpg.export.state import fill
 from unpg.heads import FullHead, Head, SampledHead, ShardedHead, caught_up
 from unpg.losses import PairLoss, SumLoss
 from unpg.train.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
+from unpg.train.imprint import imprint
 from unpg.train.setup import Setup
 from unpg.train.state import WHOLE, Split, unflatten
 
@@ -40,25 +41,36 @@ def begin(setup: Setup, shared: Split = WHOLE) -> str | None:
         DataError: The file or checkpoint is missing or damaged, or its network is not this run's.
         ConfigError: It expects images prepared in another way, or has other class weights.
     """
-    options = setup.config.init
+    options, heads = setup.config.init, heads_of(setup.loss)
+    known: set[str] = set()
+    if options.class_weights == "imprinted" and not heads:
+        raise ConfigError(
+            f"init.class_weights is imprinted, but loss.kind {setup.config.loss['kind']} has no class weights: leave "
+            f"it out."
+        )
     if options.model is not None:
         model = load_model(options.model)
         _require_same_preprocessing(to_dict(model.preprocessing), setup, f"init.model {options.model}")
         fill(setup.model.backbone, model.backbone.state_dict(), options.model)
-        return f"The network begins with the weights of {options.model}; class weights are new."
-    if options.checkpoint is not None:
-        return _fine_tune(Path(options.checkpoint), setup, shared)
-    return None
+        said = f"The network begins with the weights of {options.model}; class weights are new."
+    elif options.checkpoint is not None:
+        known, said = _fine_tune(Path(options.checkpoint), setup, heads, shared)
+    else:
+        return None
+    if options.class_weights == "imprinted":
+        new = [c for c, name in enumerate(setup.images.identities) if name not in known]
+        said += f" {imprint(setup, heads, new, shared)} of the new ones begin at the mean of their embeddings."
+    return said
 
 
-def _fine_tune(given: Path, setup: Setup, shared: Split) -> str:
+def _fine_tune(given: Path, setup: Setup, heads: Mapping[str, Head], shared: Split) -> tuple[set[str], str]:
+    """Identities that keep their class weights, and what was taken over, in words."""
     path = given
     if (given / "checkpoints").is_dir():
         newest = latest_checkpoint(given)
         if newest is None:
             raise ConfigError(f"init.checkpoint {given} is a run without a checkpoint yet.")
         path = newest
-    heads = heads_of(setup.loss)
     checkpoint = load_checkpoint(path, wanted=lambda name: name.startswith("backbone/") or "head." in name)
     values = checkpoint.values
     _require_same_preprocessing(values["config"]["preprocessing"], setup, f"init.checkpoint {path}")
@@ -66,7 +78,7 @@ def _fine_tune(given: Path, setup: Setup, shared: Split) -> str:
     before: Mapping[str, int] = values["heads"]
     if not heads or not before:
         which = "The checkpoint" if heads else "This run's loss"
-        return f"The network begins with the weights of {path}. {which} has no class weights."
+        return set(), f"The network begins with the weights of {path}. {which} has no class weights."
     if list(before.values()) != [head.centers for head in heads.values()]:
         raise ConfigError(
             f"init.checkpoint {path} was trained by a loss with class weights of {list(before.values())} centers a "
@@ -76,7 +88,7 @@ def _fine_tune(given: Path, setup: Setup, shared: Split) -> str:
     for (name, head), source in zip(heads.items(), before, strict=True):
         _copy_known(name, head, _class_weights(checkpoint, source), checkpoint, setup, shared)
     known = set(checkpoint.identities.names) & set(setup.images.identities)
-    return (
+    return known, (
         f"The network begins with the weights of {path}. {len(known)} identities known by name keep their class "
         f"weights, {len(setup.images.identities) - len(known)} are new; "
         f"{len(checkpoint.identities.names) - len(known)} of the checkpoint are not in this set."

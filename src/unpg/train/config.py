@@ -332,12 +332,21 @@ class InitConfig:
         checkpoint: A checkpoint, or a run folder (its newest one): the network, and the class weights of identities
             known by name.
         model: A model file, which `unpg import` makes of weights of others: the network alone.
+        class_weights: Of identities that bring none: drawn from the seed, or imprinted: the mean direction of up to
+            20 of their embeddings by the network (Qi et al., arXiv 1712.07136), so that it is not pulled apart before
+            drawn ones have found their places.
     """
 
     checkpoint: str | None = None
     model: str | None = None
+    class_weights: Literal["drawn", "imprinted"] = "drawn"
 
     def __post_init__(self) -> None:
+        _require(
+            self.class_weights == "drawn" or self.checkpoint is not None or self.model is not None,
+            "init.class_weights: imprinted takes embeddings of a network that has learned: give init.model or "
+            "init.checkpoint.",
+        )
         _require(
             self.checkpoint is None or self.model is None,
             "init.checkpoint and init.model both give the network's weights: give one of them.",

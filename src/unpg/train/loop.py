@@ -28,6 +28,7 @@ from unpg.pairs import ClassPairs, FeaturePairs
 from unpg.train.begin import begin
 from unpg.train.config import TrainConfig
 from unpg.train.faults import Diverged, TrainingError, changed_on_disk, explained, together, write_faults
+from unpg.train.imprint import IMAGES
 from unpg.train.log import MetricsLog, NoLog, finite
 from unpg.train.monitor import CollapseMonitor
 from unpg.train.parallel import catch_up, shared_embedder, split_rows
@@ -117,6 +118,8 @@ def _train(
         _require_unused(run)
     began = time.perf_counter()
     setup = prepare(config, world)
+    if chosen is None and config.init.class_weights == "imprinted":
+        console.print(f"Embedding up to {IMAGES} images of each identity, for the class weights ...")
     begun = begin(setup, split_rows(setup.loss)) if chosen is None else None
     world.barrier()
     if not resume and world.first:  # only now: a run that cannot start leaves no folder behind
