@@ -134,10 +134,13 @@ def _evaluating(backbone: nn.Module, device: str | torch.device | None) -> Itera
     home = next(backbone.parameters()).device
     where = home if device is None else torch.device(device)
     try:
-        backbone.eval().to(where)
+        backbone.eval()
+        if where != home:  # some devices make new parameters of a move, even of one to where they are
+            backbone.to(where)
         yield where
     finally:
-        backbone.to(home)
+        if where != home:
+            backbone.to(home)
         for module, training in modes:
             module.training = training
 
