@@ -49,6 +49,7 @@ from unpg.evaluate import (
     save_results,
 )
 from unpg.evaluate.layouts import layout_text, set_of
+from unpg.evaluate.results import check_folder
 from unpg.evaluate.transfer import THRESHOLD_RULES
 from unpg.evaluate.verification import FOLD_RULES
 from unpg.train.summary import environment
@@ -91,11 +92,19 @@ def _run(found: argparse.Namespace, world: World) -> None:
     wanted = _baselines(found.baselines)
     model = open_model(found.model, found.import_as)
     name = found.name or Path(found.model).stem
+    if name in wanted:
+        raise ConfigError(f"The model is called {name!r}, as a baseline is: give it another --name.")
     benchmarks = [_prepared(open_benchmark(b, found.data), found, settings) for b in dict.fromkeys(found.benchmark)]
     source = None
     if rule is not None:
         source = next((b for b in benchmarks if b.name == rule.benchmark), None)
         source = source or _prepared(open_benchmark(rule.benchmark, found.data), found, None)
+    digest = weights_digest(model.backbone)
+    if found.out:
+        judged = [benchmark.name for benchmark in benchmarks]
+        check_folder(found.out, judged, weights_digest=digest, flip=found.flip)
+        for label in wanted:
+            check_folder(Path(found.out) / label, judged)
     judge = _Judge(found, settings, rule, source, console, world)
     # Baselines embed after the model, and each of them every set once.
     embeds: dict[str, EmbedFunction] = {name: judge.embedder(model)}
@@ -111,7 +120,7 @@ def _run(found: argparse.Namespace, world: World) -> None:
         for label, results in rows.items():
             folder = Path(found.out) if label == name else Path(found.out) / label
             flipped = label == name or label in MODEL_BASELINES
-            own = {"weights_digest": weights_digest(model.backbone)} if label == name else {}
+            own = {"weights_digest": digest} if label == name else {}
             save_results(
                 folder,
                 results,
@@ -210,6 +219,8 @@ def _tell(found: argparse.Namespace, console: Console) -> None:
 
 def _judge_features(found: argparse.Namespace, settings: Bootstrap | None, console: Console) -> None:
     label = found.name or "features"
+    if found.out:
+        check_folder(found.out, found.benchmark, weights_digest=None, flip=None)
     facescrub, megaface, ending = found.features
     results = [judge_megaface_features(name, facescrub, megaface, ending, found.data) for name in found.benchmark]
     if settings is not None:
