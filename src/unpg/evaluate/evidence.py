@@ -50,6 +50,9 @@ class Drawable(Protocol):
     def genuine_pairs(self) -> NDArray[np.int64]:
         """(u,) int64 genuine pairs, or mated searches, of each unit."""
 
+    def genuine_pairs_of(self, figure: str) -> NDArray[np.int64]:
+        """Those that a figure rests on: ``genuine_pairs``, or of a figure of a group that group's (u,)."""
+
     @property
     def digest(self) -> str:
         """Says what was judged."""
@@ -95,6 +98,11 @@ class Evidence:
     digest: str
     counted: ClassVar[str] = "genuine pairs"
     notes: ClassVar[Sequence[str]] = ()
+
+    def genuine_pairs_of(self, figure: str) -> NDArray[np.int64]:
+        """All: no figure is of a part."""
+        del figure
+        return self.genuine_pairs
 
     def figures(self, weights: NDArray[np.int64], targets: Sequence[float]) -> dict[str, float]:
         """AUC, EER, TAR at each FAR of ``targets``, and accuracies over folds, under ``weights`` (u,).
