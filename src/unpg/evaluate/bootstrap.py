@@ -195,7 +195,7 @@ def bootstrap(
     return replace(found, figures=cut), drawn
 
 
-def effective(counts: NDArray[np.integer]) -> float:
+def effective(counts: NDArray[np.integer | np.floating]) -> float:
     """So many units of equal size would weigh as much as those of ``counts`` (u,) pairs or searches do (Kish)."""
     return float(counts.sum()) ** 2 / float(np.square(counts, dtype=np.float64).sum())
 

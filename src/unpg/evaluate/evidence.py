@@ -118,6 +118,19 @@ class Evidence:
         return found | {f"tar@far={target_name(t)}": weighed.tar_at_far(t) for t in targets}
 
     @property
+    def impostor_pairs(self) -> NDArray[np.float64]:
+        """(u,) impostor pairs of each unit; below the tail as many as the sample says."""
+        counts = np.ones(len(self.curve.impostor_units[0]))
+        if self.sampled:
+            assert self.curve.total is not None
+            below = self.curve.total(np.ones(self.units, dtype=np.int64)) - self.curve.exact
+            counts[self.curve.exact :] = below / self.sampled
+        found = np.zeros(self.units)
+        for units in self.curve.impostor_units:
+            found += np.bincount(units, counts, minlength=self.units)
+        return found
+
+    @property
     def sampled(self) -> int:
         """Impostor pairs that stand for those below the tail; 0 if all pairs are there."""
         return len(self.curve.impostor_units[0]) - self.curve.exact
