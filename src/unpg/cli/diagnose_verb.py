@@ -14,6 +14,7 @@ from unpg.diagnose import DiagnoseOptions, diagnose_model, diagnose_run
 from unpg.errors import ConfigError
 from unpg.evaluate import SetDiagnosis, load_diagnosis, open_benchmark, save_diagnosis
 from unpg.evaluate.results import scores_path
+from unpg.report.figures import write_text
 from unpg.report.mismatch import mismatches
 
 __all__ = ["run"]
@@ -66,7 +67,7 @@ def run(arguments: Sequence[str]) -> None:
     save_diagnosis(out, sets, model=name, seed=found.seed, flip_labels=found.flip_labels)
     for one, drawing in zip(sets, mismatches(load_diagnosis(out), name), strict=True):
         picture = Path(out) / f"diagnosis-{scores_path(Path(), one.name).stem}.svg"
-        picture.write_text(drawing.svg, encoding="utf-8")
+        write_text(picture, drawing.svg)
         console.print(f"Wrote {picture}")
     console.print(f"Wrote {Path(out) / 'diagnosis.json'}; `unpg report` shows it.")
 

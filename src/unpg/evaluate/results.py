@@ -345,7 +345,9 @@ def save_results(folder: str | os.PathLike[str], results: Sequence[Result], **in
         names = result.names if isinstance(result, PairResult) else None
         names_path(scores).unlink(missing_ok=True)
         if names is not None:
-            names_path(scores).write_text("".join(f"{_one_line(name)}\n" for name in names), encoding="utf-8")
+            listed = "".join(f"{_one_line(name)}\n" for name in names)
+            # Names of files may hold bytes that are no UTF-8; they go out as they came in.
+            names_path(scores).write_text(listed, encoding="utf-8", errors="surrogateescape")
     for key, value in info.items():
         before = kept.get(key)
         kept[key] = {**before, **value} if isinstance(before, dict) and isinstance(value, Mapping) else value

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from unpg.report.figures import COLORS, HATCHES, INK, Drawing, as_svg, legend_above, small_axes
-from unpg.report.run import RunData
+from unpg.report.run import RunData, as_text
 from unpg.report.table import MARK, REFUSED, Cell, Group, Table, number_cell, rate_cell, rate_text, target_heading
 
 __all__ = ["group_bars", "group_tables", "ratio_sentences"]
@@ -110,7 +110,7 @@ def _bars(models: Sequence[tuple[int, str, Mapping[str, Any]]], caption: str) ->
                         linewidth=0,
                     )
                     ends.append(_end(axes, at, rate, intervals.get(f"{name}/{group}")))
-            axes.set(xlabel=f"{short} (%)", yticks=range(len(names)), yticklabels=names)
+            axes.set(xlabel=f"{short} (%)", yticks=range(len(names)), yticklabels=[as_text(name) for name in names])
             axes.set_xlim(0, 1.32 * max(ends) or 1.0)
             axes.set_ylim(len(names) - 0.5, -0.5)
             axes.grid(visible=False, axis="y")
