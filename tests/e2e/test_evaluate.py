@@ -180,3 +180,27 @@ def test_a_folder_of_results_is_of_one_model(root, model, tmp_path, capsys, monk
     # What is replaced as a whole may be another model's.
     assert main(["evaluate", other, *words, "--benchmark", "lfw", "lfw-closed-set"]) == 0
     assert json.loads((tmp_path / "out/results.json").read_text())["weights_digest"] not in before.decode()
+
+
+def test_brackets_in_names_are_text(root, model, tmp_path, capsys):
+    people = tmp_path / "[old]/[/bold]"
+    shutil.copytree(root / "lfw/images", people)
+    words = ["--benchmark", str(people), "--name", "net[v2]", "--cache", "none", "--replicates", "40"]
+    assert main(["evaluate", model, *words, "--out", str(tmp_path / "[out]")]) == 0
+    shown = "".join(capsys.readouterr().out.split())
+    assert f"{people}:144genuine" in shown
+    assert "net[v2]" in shown
+    assert f"Wrote{tmp_path / '[out]'}" in shown
+    assert main(["diagnose", model, "--data", str(people), "--batch-size", "32"]) == 0
+    assert f"{people}:96images" in "".join(capsys.readouterr().out.split())
+
+
+def test_results_are_kept_before_they_are_shown(root, model, tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError("the terminal is gone")
+
+    monkeypatch.setattr("unpg.cli.evaluate_verb.show_results", broken)
+    words = ["--data", str(root), "--benchmark", "lfw", "--cache", "none", "--intervals", "none"]
+    with pytest.raises(OSError, match="terminal"):
+        main(["evaluate", model, *words, "--out", str(tmp_path)])
+    assert set(json.loads((tmp_path / "results.json").read_text())["results"]) == {"lfw"}

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from unpg.cli.model_option import open_model, presets
@@ -112,10 +113,6 @@ def _run(found: argparse.Namespace, world: World) -> None:
         made = MODEL_BASELINES[label](model, judge.embedder) if label in MODEL_BASELINES else BASELINES[label]
         embeds[label] = _once(made)
     rows = {label: judge.all(label, embed, benchmarks) for label, embed in embeds.items()}
-    for i in range(len(benchmarks)):
-        show_results({label: results[i] for label, results in rows.items()}, found.folds, console)
-    for note in dict.fromkeys(judge.notes):
-        console.print(note, highlight=False)
     if found.out and world.first:
         for label, results in rows.items():
             folder = Path(found.out) if label == name else Path(found.out) / label
@@ -130,7 +127,12 @@ def _run(found: argparse.Namespace, world: World) -> None:
                 data_digests={benchmark.name: benchmark.images.digest() for benchmark in benchmarks},
                 **own,
             )
-        console.print(f"Wrote {found.out}")
+    for i in range(len(benchmarks)):
+        show_results({label: results[i] for label, results in rows.items()}, found.folds, console)
+    for note in dict.fromkeys(judge.notes):
+        console.print(note, highlight=False, markup=False)
+    if found.out:
+        console.print(f"Wrote {found.out}", markup=False)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -225,11 +227,12 @@ def _judge_features(found: argparse.Namespace, settings: Bootstrap | None, conso
     results = [judge_megaface_features(name, facescrub, megaface, ending, found.data) for name in found.benchmark]
     if settings is not None:
         results = [result.with_intervals(settings) for result in results]
+    if found.out:
+        save_results(found.out, results, model=label)
     for result in results:
         show_results({label: result}, found.folds, console)
     if found.out:
-        save_results(found.out, results, model=label)
-        console.print(f"Wrote {found.out}")
+        console.print(f"Wrote {found.out}", markup=False)
 
 
 def _baselines(named: list[str] | None) -> list[str]:
@@ -338,7 +341,7 @@ class _Judge:
             benchmark = dataclasses.replace(benchmark, threshold=threshold, chosen=str(self.rule))
         result = benchmark.run(embed) if judged is None else judged
         began = time.perf_counter()
-        with self.console.status(f"drawing identities of {benchmark.name}"):
+        with self.console.status(f"drawing identities of {escape(benchmark.name)}"):
             if foreign and threshold is not None:
                 if isinstance(result, _Judged):
                     result = result.with_threshold(threshold, str(self.rule), self.settings)
@@ -348,5 +351,5 @@ class _Judge:
                 result = result.with_intervals(self.settings)
         if self.settings is not None:
             took = time.perf_counter() - began
-            self.console.print(f"{benchmark.name}: intervals took {took:.1f} s", highlight=False)
+            self.console.print(f"{benchmark.name}: intervals took {took:.1f} s", highlight=False, markup=False)
         return result
