@@ -1,5 +1,6 @@
 """What results look like on a terminal: one table a benchmark, one column a model."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -152,7 +153,9 @@ def _cell(row: _Row | None) -> str:
         return "refused"
     if not row.percent:
         return f"{row.value:.2f} times"
-    digits = 2 if row.value >= 1e-3 or not row.value else 4  # false matches may be few
+    digits = 2
+    if 0 < row.value < 1e-3:  # false matches may be few
+        digits = max(4, -1 - math.floor(math.log10(row.value)))
     said = f"{100 * row.value:.{digits}f}{row.extra}{'' if row.reliable else ' *'}"
     if row.interval is None or row.interval["low"] is None:
         return said
