@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unpg.errors import ConfigError, DataError
+from unpg.errors import ConfigError, DataError, ShapeError
 from unpg.evaluate import (
     Bootstrap,
     Roc,
@@ -144,6 +144,9 @@ def test_hardest_pairs_are_the_ends_of_a_full_sort(count, monkeypatch):
 def test_no_pair_is_hardest_of_none():
     with pytest.raises(ConfigError, match="1 or more"):
         hardest_pairs(np.eye(3), [0, 0, 1], 0)
+    for labels in ([0, 0], [0, 0, 1, 1], ["a", "a", "b"]):
+        with pytest.raises(ShapeError, match="labels must"):
+            hardest_pairs(np.eye(3), labels)
     pairs, _, same = hardest_pairs(np.eye(3), [0, 1, 2], 5)
     assert (len(pairs), same.any()) == (3, False)  # nobody has two images
 
