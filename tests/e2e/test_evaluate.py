@@ -158,3 +158,49 @@ def test_wrong_use_is_said(root, model, words, said, capsys):
     words = [model if word == "MODEL" else word for word in words]
     assert main(["evaluate", *words, "--data", str(root), "--cache", "none"]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_folder_of_results_is_of_one_model(root, model, tmp_path, capsys, monkeypatch):
+    torch.manual_seed(4)
+    other = str(tmp_path / "net.safetensors")  # the same name, other weights
+    save_model(other, Model.create("small_iresnet", dim=16, input_size=(32, 32), widths=[4, 4, 8, 8]))
+    words = ["--data", str(root), "--cache", "none", "--intervals", "none", "--out", str(tmp_path / "out")]
+    assert main(["evaluate", model, *words, "--benchmark", "lfw"]) == 0
+    assert main(["evaluate", model, *words, "--benchmark", "lfw-closed-set"]) == 0  # joins them
+    before = (tmp_path / "out/results.json").read_bytes()
+    with monkeypatch.context() as patch:  # said before anything is embedded
+        patch.setattr("unpg.embed.shared.embed", lambda *a, **k: pytest.fail("embedded"))
+        assert main(["evaluate", other, *words, "--benchmark", "lfw"]) == 2
+        assert "keeps results of lfw-closed-set that are not of this model (weights_digest" in capsys.readouterr().err
+        assert main(["evaluate", model, *words, "--benchmark", "lfw", "--flip", "sum"]) == 2
+        assert "(flip none, now sum)" in capsys.readouterr().err
+        assert main(["evaluate", model, *words, "--benchmark", "lfw", "--baselines", "--name", "constant"]) == 2
+        assert "as a baseline is" in capsys.readouterr().err
+    assert (tmp_path / "out/results.json").read_bytes() == before
+    # What is replaced as a whole may be another model's.
+    assert main(["evaluate", other, *words, "--benchmark", "lfw", "lfw-closed-set"]) == 0
+    assert json.loads((tmp_path / "out/results.json").read_text())["weights_digest"] not in before.decode()
+
+
+def test_brackets_in_names_are_text(root, model, tmp_path, capsys):
+    people = tmp_path / "[old]/[/bold]"
+    shutil.copytree(root / "lfw/images", people)
+    words = ["--benchmark", str(people), "--name", "net[v2]", "--cache", "none", "--replicates", "40"]
+    assert main(["evaluate", model, *words, "--out", str(tmp_path / "[out]")]) == 0
+    shown = "".join(capsys.readouterr().out.split())
+    assert f"{people}:144genuine" in shown
+    assert "net[v2]" in shown
+    assert f"Wrote{tmp_path / '[out]'}" in shown
+    assert main(["diagnose", model, "--data", str(people), "--batch-size", "32"]) == 0
+    assert f"{people}:96images" in "".join(capsys.readouterr().out.split())
+
+
+def test_results_are_kept_before_they_are_shown(root, model, tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError("the terminal is gone")
+
+    monkeypatch.setattr("unpg.cli.evaluate_verb.show_results", broken)
+    words = ["--data", str(root), "--benchmark", "lfw", "--cache", "none", "--intervals", "none"]
+    with pytest.raises(OSError, match="terminal"):
+        main(["evaluate", model, *words, "--out", str(tmp_path)])
+    assert set(json.loads((tmp_path / "results.json").read_text())["results"]) == {"lfw"}

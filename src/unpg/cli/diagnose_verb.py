@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -14,6 +15,7 @@ from unpg.diagnose import DiagnoseOptions, diagnose_model, diagnose_run
 from unpg.errors import ConfigError
 from unpg.evaluate import SetDiagnosis, load_diagnosis, open_benchmark, save_diagnosis
 from unpg.evaluate.results import scores_path
+from unpg.report.figures import write_text
 from unpg.report.mismatch import mismatches
 
 __all__ = ["run"]
@@ -66,9 +68,9 @@ def run(arguments: Sequence[str]) -> None:
     save_diagnosis(out, sets, model=name, seed=found.seed, flip_labels=found.flip_labels)
     for one, drawing in zip(sets, mismatches(load_diagnosis(out), name), strict=True):
         picture = Path(out) / f"diagnosis-{scores_path(Path(), one.name).stem}.svg"
-        picture.write_text(drawing.svg, encoding="utf-8")
-        console.print(f"Wrote {picture}")
-    console.print(f"Wrote {Path(out) / 'diagnosis.json'}; `unpg report` shows it.")
+        write_text(picture, drawing.svg)
+        console.print(f"Wrote {picture}", markup=False)
+    console.print(f"Wrote {Path(out) / 'diagnosis.json'}; `unpg report` shows it.", markup=False)
 
 
 def _diagnosed(found: argparse.Namespace, progress: Progress) -> tuple[list[SetDiagnosis], bool]:
@@ -76,7 +78,7 @@ def _diagnosed(found: argparse.Namespace, progress: Progress) -> tuple[list[SetD
 
     def tell(name: str, done: int, total: int) -> None:
         if name not in tasks:
-            tasks[name] = progress.add_task(f"embedding {name}", total=total)
+            tasks[name] = progress.add_task(f"embedding {escape(name)}", total=total)
         progress.update(tasks[name], completed=done)
 
     options = DiagnoseOptions(
@@ -103,7 +105,7 @@ def _show(one: SetDiagnosis, console: Console) -> None:
     wdfs = one.wdfs
     p, n = wdfs.positives, wdfs.negatives
     people = f" of {one.identities:,} people" if one.identities else ""
-    console.print(f"\n[bold]{one.name}[/bold]: {one.images:,} images{people}")
+    console.print(f"\n[bold]{escape(one.name)}[/bold]: {one.images:,} images{people}")
     if one.unreadable:
         console.print(f"{one.unreadable:,} images left out: they cannot be read.")
     if one.flipped:
@@ -152,7 +154,7 @@ def _show_samples(one: SetDiagnosis, console: Console) -> None:
                 else ["", "", ""]
             )
             cells += ["" if quality is None else _percent(quality.twins_kept)] if twins else []
-        table.add_row(sample.name, *cells)
+        table.add_row(escape(sample.name), *cells)
     console.print(table)
     console.print(
         "W1: Wasserstein distance to S^n in cosine; KS: Kolmogorov-Smirnov distance. Tail: the hardest 0.1 % of S^n; "

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from unpg.cli.model_option import open_model, presets
@@ -49,6 +50,7 @@ from unpg.evaluate import (
     save_results,
 )
 from unpg.evaluate.layouts import layout_text, set_of
+from unpg.evaluate.results import check_folder
 from unpg.evaluate.transfer import THRESHOLD_RULES
 from unpg.evaluate.verification import FOLD_RULES
 from unpg.train.summary import environment
@@ -91,11 +93,19 @@ def _run(found: argparse.Namespace, world: World) -> None:
     wanted = _baselines(found.baselines)
     model = open_model(found.model, found.import_as)
     name = found.name or Path(found.model).stem
+    if name in wanted:
+        raise ConfigError(f"The model is called {name!r}, as a baseline is: give it another --name.")
     benchmarks = [_prepared(open_benchmark(b, found.data), found, settings) for b in dict.fromkeys(found.benchmark)]
     source = None
     if rule is not None:
         source = next((b for b in benchmarks if b.name == rule.benchmark), None)
         source = source or _prepared(open_benchmark(rule.benchmark, found.data), found, None)
+    digest = weights_digest(model.backbone)
+    if found.out:
+        judged = [benchmark.name for benchmark in benchmarks]
+        check_folder(found.out, judged, weights_digest=digest, flip=found.flip)
+        for label in wanted:
+            check_folder(Path(found.out) / label, judged)
     judge = _Judge(found, settings, rule, source, console, world)
     # Baselines embed after the model, and each of them every set once.
     embeds: dict[str, EmbedFunction] = {name: judge.embedder(model)}
@@ -103,15 +113,11 @@ def _run(found: argparse.Namespace, world: World) -> None:
         made = MODEL_BASELINES[label](model, judge.embedder) if label in MODEL_BASELINES else BASELINES[label]
         embeds[label] = _once(made)
     rows = {label: judge.all(label, embed, benchmarks) for label, embed in embeds.items()}
-    for i in range(len(benchmarks)):
-        show_results({label: results[i] for label, results in rows.items()}, found.folds, console)
-    for note in dict.fromkeys(judge.notes):
-        console.print(note, highlight=False)
     if found.out and world.first:
         for label, results in rows.items():
             folder = Path(found.out) if label == name else Path(found.out) / label
             flipped = label == name or label in MODEL_BASELINES
-            own = {"weights_digest": weights_digest(model.backbone)} if label == name else {}
+            own = {"weights_digest": digest} if label == name else {}
             save_results(
                 folder,
                 results,
@@ -121,7 +127,12 @@ def _run(found: argparse.Namespace, world: World) -> None:
                 data_digests={benchmark.name: benchmark.images.digest() for benchmark in benchmarks},
                 **own,
             )
-        console.print(f"Wrote {found.out}")
+    for i in range(len(benchmarks)):
+        show_results({label: results[i] for label, results in rows.items()}, found.folds, console)
+    for note in dict.fromkeys(judge.notes):
+        console.print(note, highlight=False, markup=False)
+    if found.out:
+        console.print(f"Wrote {found.out}", markup=False)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -210,15 +221,18 @@ def _tell(found: argparse.Namespace, console: Console) -> None:
 
 def _judge_features(found: argparse.Namespace, settings: Bootstrap | None, console: Console) -> None:
     label = found.name or "features"
+    if found.out:
+        check_folder(found.out, found.benchmark, weights_digest=None, flip=None)
     facescrub, megaface, ending = found.features
     results = [judge_megaface_features(name, facescrub, megaface, ending, found.data) for name in found.benchmark]
     if settings is not None:
         results = [result.with_intervals(settings) for result in results]
+    if found.out:
+        save_results(found.out, results, model=label)
     for result in results:
         show_results({label: result}, found.folds, console)
     if found.out:
-        save_results(found.out, results, model=label)
-        console.print(f"Wrote {found.out}")
+        console.print(f"Wrote {found.out}", markup=False)
 
 
 def _baselines(named: list[str] | None) -> list[str]:
@@ -327,7 +341,7 @@ class _Judge:
             benchmark = dataclasses.replace(benchmark, threshold=threshold, chosen=str(self.rule))
         result = benchmark.run(embed) if judged is None else judged
         began = time.perf_counter()
-        with self.console.status(f"drawing identities of {benchmark.name}"):
+        with self.console.status(f"drawing identities of {escape(benchmark.name)}"):
             if foreign and threshold is not None:
                 if isinstance(result, _Judged):
                     result = result.with_threshold(threshold, str(self.rule), self.settings)
@@ -337,5 +351,5 @@ class _Judge:
                 result = result.with_intervals(self.settings)
         if self.settings is not None:
             took = time.perf_counter() - began
-            self.console.print(f"{benchmark.name}: intervals took {took:.1f} s", highlight=False)
+            self.console.print(f"{benchmark.name}: intervals took {took:.1f} s", highlight=False, markup=False)
         return result

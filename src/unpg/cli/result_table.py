@@ -1,9 +1,11 @@
 """What results look like on a terminal: one table a benchmark, one column a model."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
@@ -37,7 +39,7 @@ def show_results(results: Mapping[str, Result], folds: str, console: Console) ->
     told = {label: result.to_dict() for label, result in results.items()}
     first = next(iter(told.values()))
     rows = {label: {row.label: row for row in _rows(found, folds)} for label, found in told.items()}
-    console.print(f"\n[bold]{first['benchmark']}[/bold]: {_counts(first)}", highlight=False)
+    console.print(f"\n[bold]{escape(first['benchmark'])}[/bold]: {_counts(first)}", highlight=False)
     for table in _tables(rows, console):
         console.print(table)
     notes = {note for found in told.values() for note in _notes(found, folds)}
@@ -47,7 +49,7 @@ def show_results(results: Mapping[str, Result], folds: str, console: Console) ->
     if any(row.value is not None and not row.reliable for row in shown):
         notes.add("*: fewer than thirty false accepts (or false positives) are expected at this rate")
     for note in sorted(notes):
-        console.print(note, highlight=False)
+        console.print(note, highlight=False, markup=False)
 
 
 def _tables(rows: Mapping[str, Mapping[str, _Row]], console: Console) -> Iterator[Table]:
@@ -58,9 +60,9 @@ def _tables(rows: Mapping[str, Mapping[str, _Row]], console: Console) -> Iterato
         made = Table()
         made.add_column("percent", no_wrap=True)
         for model in models:
-            made.add_column(model, justify="right", no_wrap=True)
+            made.add_column(escape(model), justify="right", no_wrap=True)
         for name in names:
-            made.add_row(name, *(_cell(rows[model].get(name)) for model in models))
+            made.add_row(escape(name), *(_cell(rows[model].get(name)) for model in models))
         return made
 
     left = list(rows)
@@ -151,7 +153,9 @@ def _cell(row: _Row | None) -> str:
         return "refused"
     if not row.percent:
         return f"{row.value:.2f} times"
-    digits = 2 if row.value >= 1e-3 or not row.value else 4  # false matches may be few
+    digits = 2
+    if 0 < row.value < 1e-3:  # false matches may be few
+        digits = max(4, -1 - math.floor(math.log10(row.value)))
     said = f"{100 * row.value:.{digits}f}{row.extra}{'' if row.reliable else ' *'}"
     if row.interval is None or row.interval["low"] is None:
         return said

@@ -29,6 +29,7 @@ __all__ = [
     "fine_cosines",
     "full_precision",
     "histogram_edges",
+    "integer_labels",
     "rounded",
     "unit_rows",
 ]
@@ -125,11 +126,7 @@ def count_pairs(
     missing.
     """
     rows = unit_rows(embeddings)
-    identity = labels.detach().cpu() if isinstance(labels, Tensor) else torch.as_tensor(np.asarray(labels))
-    if identity.shape != rows.shape[:1]:
-        raise ShapeError(f"labels must have one entry per embedding ({len(rows)}); got shape {tuple(identity.shape)}.")
-    if identity.is_floating_point() or identity.is_complex() or identity.dtype == torch.bool:
-        raise ShapeError(f"labels must be integers; got {identity.dtype}.")
+    identity = integer_labels(labels, len(rows))
     # Sorted by identity, the genuine partners of a block of rows lie in one short run of columns.
     order = torch.argsort(identity, stable=True)
     identity = identity[order].to(device)
@@ -196,6 +193,20 @@ def unit_rows(embeddings: ArrayLike | Tensor) -> Tensor:
             f"{int(bad.nonzero()[0])}. The model diverged, or its preprocessing does not fit."
         )
     return unit
+
+
+def integer_labels(labels: ArrayLike | Tensor, n: int) -> Tensor:
+    """(n,) int64 on the CPU, from integers of any width.
+
+    Raises:
+        ShapeError: They are no integers, or not one for each of the ``n`` embeddings.
+    """
+    found = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if found.shape != (n,):
+        raise ShapeError(f"labels must have one entry per embedding ({n}); got shape {found.shape}.")
+    if found.dtype.kind not in "iu":
+        raise ShapeError(f"labels must be integers; got {found.dtype}.")
+    return torch.from_numpy(found.astype(np.int64))
 
 
 def rounded(cosines: Tensor) -> Tensor:

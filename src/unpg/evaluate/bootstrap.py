@@ -159,7 +159,8 @@ def bootstrap(
         settings: Replicates, confidence, seed.
 
     Returns:
-        The intervals, and the replicates that they were cut from; None if there are too few units to draw from.
+        The intervals, and the replicates that they were cut from; None if there are too few units to draw from. A
+        figure of a group with too few has neither.
     """
     held = evidence.genuine_pairs[evidence.genuine_pairs > 0]
     weight = effective(held)
@@ -182,18 +183,19 @@ def bootstrap(
     if len(held) < FEWEST_UNITS:
         return replace(found, refused=f"no intervals from {len(held)} {what}; {FEWEST_UNITS} are needed"), None
     rows = [evidence.figures(weights, targets) for weights in settings.draws(evidence.units)]
-    figures = tuple(name for name in rows[0] if name in estimates)
+    counts = {name: evidence.genuine_pairs_of(name) for name in rows[0] if name in estimates}
+    figures = tuple(name for name, of in counts.items() if np.count_nonzero(of) >= FEWEST_UNITS)
     values = np.array([[row[name] for name in figures] for row in rows])
     reported = tuple(float(estimates[name]) for name in figures)
     cut = {
-        name: interval(estimate, column, weight, settings.confidence)
+        name: interval(estimate, column, effective(counts[name]), settings.confidence)
         for name, estimate, column in zip(figures, reported, values.T, strict=True)
     }
     drawn = Replicates(figures, reported, values, settings.seed, evidence.unit, evidence.digest)
     return replace(found, figures=cut), drawn
 
 
-def effective(counts: NDArray[np.integer]) -> float:
+def effective(counts: NDArray[np.integer | np.floating]) -> float:
     """So many units of equal size would weigh as much as those of ``counts`` (u,) pairs or searches do (Kish)."""
     return float(counts.sum()) ** 2 / float(np.square(counts, dtype=np.float64).sum())
 

@@ -22,6 +22,7 @@ __all__ = [
     "TarAtFar",
     "allowed_errors",
     "check_scores",
+    "check_target",
     "tally",
     "target_name",
 ]
@@ -171,8 +172,7 @@ class Roc:
         Raises:
             ConfigError: ``target`` is not in (0, 1].
         """
-        if not 0 < target <= 1:
-            raise ConfigError(f"A FAR target must lie in (0, 1]; got {target}. For 0.1 % write 1e-3.")
+        check_target(target)
         n = self.impostor
         expected = target * n
         # Compared as quotients: 0.29 * 100 falls below 29, while 29 / 100 is the number that the user wrote.
@@ -203,6 +203,16 @@ class Roc:
         at = int(np.searchsorted(-self.thresholds, -threshold, side="right")) - 1
         right = int(self.true_accepts[max(at, 0)]) + self.impostor - int(self.false_accepts[max(at, 0)])
         return right / (self.genuine + self.impostor)
+
+
+def check_target(target: float) -> None:
+    """Raise unless ``target`` is a FAR that one may ask for.
+
+    Raises:
+        ConfigError: It is not in (0, 1].
+    """
+    if not 0 < target <= 1:
+        raise ConfigError(f"A FAR target must lie in (0, 1]; got {target}. For 0.1 % write 1e-3.")
 
 
 def allowed_errors(n: int, target: float) -> int:

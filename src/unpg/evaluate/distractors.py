@@ -9,9 +9,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from unpg.errors import ConfigError, DataError
+from unpg.errors import ConfigError, DataError, ShapeError
 from unpg.evaluate.allpairs import full_precision, rounded, unit_rows
-from unpg.evaluate.curves import RELIABLE_FALSE_ACCEPTS, TarAtFar, allowed_errors, target_name
+from unpg.evaluate.curves import RELIABLE_FALSE_ACCEPTS, TarAtFar, allowed_errors, check_target, target_name
 from unpg.evaluate.identification import Searches, labelled
 from unpg.evaluate.threads import in_threads
 from unpg.evaluate.weighted import WeightedCurve
@@ -76,12 +76,17 @@ def with_distractors(
 
     Raises:
         ConfigError: A rank is larger than the number of distractors, or a target is not in (0, 1].
+        ShapeError: Vectors and subjects, or probes and distractors, do not fit each other.
         DataError: No two probes are of one subject.
 
     Source: Kemelmacher-Shlizerman et al. 2016, "The MegaFace benchmark: 1 million faces for recognition at scale".
     """
     x, mine = labelled("probes", probes, subjects)
     y = unit_rows(distractors)
+    if x.shape[1] != y.shape[1]:
+        raise ShapeError(f"Probes have {x.shape[1]} dimensions, distractors {y.shape[1]}: embed both with one model.")
+    for target in targets:
+        check_target(target)
     most = max(ranks)
     if min(ranks) < 1 or most > len(y):
         raise ConfigError(f"Ranks go from 1 to the number of distractors ({len(y):,}); got {list(ranks)}.")
@@ -172,8 +177,6 @@ def _tail_curve(
 
 def _tail_tar(genuine: NDArray[Any], hardest: NDArray[Any], impostor: int, target: float) -> TarAtFar:
     """TAR at FAR where only the hardest impostor scores are known, in falling order."""
-    if not 0 < target <= 1:
-        raise ConfigError(f"A FAR target must lie in (0, 1]; got {target}. For 0.1 % write 1e-3.")
     expected = target * impostor
     if 1 / impostor > target:
         reason = f"{impostor:,} impostor pairs resolve FAR {1 / impostor:.1e} and above"

@@ -50,6 +50,9 @@ class Drawable(Protocol):
     def genuine_pairs(self) -> NDArray[np.int64]:
         """(u,) int64 genuine pairs, or mated searches, of each unit."""
 
+    def genuine_pairs_of(self, figure: str) -> NDArray[np.int64]:
+        """Those that a figure rests on: ``genuine_pairs``, or of a figure of a group that group's (u,)."""
+
     @property
     def digest(self) -> str:
         """Says what was judged."""
@@ -96,6 +99,11 @@ class Evidence:
     counted: ClassVar[str] = "genuine pairs"
     notes: ClassVar[Sequence[str]] = ()
 
+    def genuine_pairs_of(self, figure: str) -> NDArray[np.int64]:
+        """All: no figure is of a part."""
+        del figure
+        return self.genuine_pairs
+
     def figures(self, weights: NDArray[np.int64], targets: Sequence[float]) -> dict[str, float]:
         """AUC, EER, TAR at each FAR of ``targets``, and accuracies over folds, under ``weights`` (u,).
 
@@ -108,6 +116,19 @@ class Evidence:
         weighed = self.curve.weighed(weights)
         found |= {"auc": weighed.auc, "eer": weighed.eer}
         return found | {f"tar@far={target_name(t)}": weighed.tar_at_far(t) for t in targets}
+
+    @property
+    def impostor_pairs(self) -> NDArray[np.float64]:
+        """(u,) impostor pairs of each unit; below the tail as many as the sample says."""
+        counts = np.ones(len(self.curve.impostor_units[0]))
+        if self.sampled:
+            assert self.curve.total is not None
+            below = self.curve.total(np.ones(self.units, dtype=np.int64)) - self.curve.exact
+            counts[self.curve.exact :] = below / self.sampled
+        found = np.zeros(self.units)
+        for units in self.curve.impostor_units:
+            found += np.bincount(units, counts, minlength=self.units)
+        return found
 
     @property
     def sampled(self) -> int:

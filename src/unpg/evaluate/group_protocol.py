@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from unpg.data.image_set import ImageSet
 from unpg.errors import ShapeError
 from unpg.evaluate.benchmark import EmbedFunction, embedded
-from unpg.evaluate.bootstrap import Bootstrap, Intervals, Replicates, bootstrap
+from unpg.evaluate.bootstrap import FEWEST_UNITS, Bootstrap, Intervals, Replicates, bootstrap
 from unpg.evaluate.curves import Roc
 from unpg.evaluate.evidence import Evidence, list_evidence
 from unpg.evaluate.groups import GroupsResult, compare_groups, largest_over_smallest
@@ -239,13 +239,13 @@ def judge_groups(
 class _GroupEvidence:
     """The pairs of all groups, ready for weights of people; what :func:`~unpg.evaluate.bootstrap.bootstrap` asks for.
 
-    People of all groups are drawn together; those of different groups are different people.
+    People of all groups are drawn together; those of different groups are different people. The figures of a group
+    rest on its own.
     """
 
     counted = "genuine pairs"
     sampled = 0
     tail = 1.0
-    notes = ()
 
     def __init__(self, result: GroupedResult) -> None:
         self.result = result
@@ -259,7 +259,19 @@ class _GroupEvidence:
         self.units = sum(part.units for part in self.parts.values())
         self.genuine_pairs: NDArray[np.int64] = np.concatenate([p.genuine_pairs for p in self.parts.values()])
         self.digest = hashlib.sha256("".join(p.digest for p in self.parts.values()).encode()).hexdigest()
+        held = {group: np.count_nonzero(part.genuine_pairs) for group, part in self.parts.items()}
+        units = "identities" if self.unit == "identity" else "pairs"
+        self.notes = [
+            f"no intervals of {group!r} from {n} {units} with genuine pairs; {FEWEST_UNITS} are needed"
+            for group, n in held.items()
+            if n < FEWEST_UNITS
+        ]
         self.candidates: NDArray[np.float32] = np.unique(np.concatenate(list(result.scores.values())))[::-1]
+
+    def genuine_pairs_of(self, figure: str) -> NDArray[np.int64]:
+        """Those of the group that a figure names; all of a figure of all."""
+        _, _, group = figure.partition("/")
+        return self.parts[group].genuine_pairs if group else self.genuine_pairs
 
     def figures(self, weights: NDArray[np.int64], targets: Sequence[float]) -> dict[str, float]:
         """Rates by name, as in ``metrics()``, under ``weights`` (u,)."""

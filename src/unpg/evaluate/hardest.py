@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from unpg.errors import ConfigError
-from unpg.evaluate.allpairs import full_precision, rounded, unit_rows
+from unpg.evaluate.allpairs import full_precision, integer_labels, rounded, unit_rows
 
 __all__ = ["NamedPair", "hardest_pairs", "named_pairs"]
 
@@ -35,12 +35,13 @@ def hardest_pairs(
 
     Raises:
         ConfigError: ``count`` is below 1.
-        ShapeError: As :func:`~unpg.evaluate.allpairs.unit_rows`.
-        DataError: Likewise.
+        ShapeError: As :func:`~unpg.evaluate.allpairs.all_pairs`.
+        DataError: An embedding is not finite.
     """
     if count < 1:
         raise ConfigError(f"The hardest pairs are 1 or more; got count={count}.")
-    x, who = unit_rows(embeddings), torch.as_tensor(np.asarray(labels))
+    x = unit_rows(embeddings)
+    who = integer_labels(labels, len(x))
     kept = {same: (torch.empty(0), torch.empty(0, 2, dtype=torch.int64)) for same in (False, True)}
     with torch.inference_mode(), full_precision():
         for a in range(0, len(x), _BLOCK):

@@ -181,10 +181,10 @@ def labelled(what: str, vectors: ArrayLike | Tensor, subjects: ArrayLike) -> tup
         ShapeError: There is not one integer subject for each vector; ``what`` names them.
         DataError: A vector is not finite.
     """
-    x, labels = unit_rows(vectors), torch.as_tensor(np.asarray(subjects))
-    if labels.shape != x.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
+    x, labels = unit_rows(vectors), np.asarray(subjects)
+    if labels.shape != (len(x),) or labels.dtype.kind not in "iu":
         raise ShapeError(
-            f"{what}: one integer subject for each of the {len(x):,} vectors is needed; got shape "
-            f"{tuple(labels.shape)} {labels.dtype}."
+            f"{what}: one integer subject for each of the {len(x):,} vectors is needed; got shape {labels.shape}, "
+            f"dtype {labels.dtype}."
         )
-    return x, labels.to(torch.int64)
+    return x, torch.from_numpy(labels.astype(np.int64))

@@ -9,6 +9,7 @@ For intervals it keeps the figures of every replicate, in the order of ``interva
 replicates of two models can be subtracted.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,7 @@ __all__ = [
     "AllPairsResult",
     "PairResult",
     "Result",
+    "check_folder",
     "kept_replicates",
     "load_results",
     "named_tars",
@@ -41,6 +43,10 @@ __all__ = [
     "told_intervals",
     "told_threshold",
 ]
+
+
+_LONGEST = 200
+"""Bytes of a flat file name; file systems end at 255, with what is added to it."""
 
 
 class ToldRates(Protocol):
@@ -280,6 +286,35 @@ class AllPairsResult:
         return counts | kept_replicates(self.replicates)
 
 
+def check_folder(folder: str | os.PathLike[str], benchmarks: Sequence[str], **info: Any) -> None:
+    """Raise unless results of ``benchmarks`` may join those that ``folder`` keeps: before the work, not after it.
+
+    Args:
+        folder: As of :func:`save_results`; need not be there.
+        benchmarks: Names of the results that are to come.
+        info: What will be said of the model, as of :func:`save_results`; None for what will not be known. It is said of
+            all results of a folder, so it must hold of those that stay, too.
+
+    Raises:
+        DataError: There is a ``results.json``, and it is broken.
+        ConfigError: The results that stay are of another model, or two benchmarks would share a file of scores.
+    """
+    target = Path(folder)
+    kept = load_results(target) if (target / "results.json").exists() else {"results": {}}
+    _check_files(target, [*kept["results"], *benchmarks])
+    staying = [name for name in kept["results"] if name not in benchmarks]
+    other = [
+        f"{key} {_brief(kept[key])}, now {_brief(value)}"
+        for key, value in info.items()
+        if kept.get(key, value) != value
+    ]
+    if staying and other:
+        raise ConfigError(
+            f"{target} keeps results of {', '.join(staying)} that are not of this model ({'; '.join(other)}), and one "
+            "results.json is of one model. Give another --out, or judge those benchmarks again in the same call."
+        )
+
+
 def save_results(folder: str | os.PathLike[str], results: Sequence[Result], **info: Any) -> Path:
     """Write ``results.json`` and ``scores/<benchmark>.npz`` into ``folder`` (made if absent).
 
@@ -293,11 +328,16 @@ def save_results(folder: str | os.PathLike[str], results: Sequence[Result], **in
 
     Returns:
         The path of ``results.json``.
+
+    Raises:
+        DataError: There is a ``results.json``, and it is broken.
+        ConfigError: Two benchmarks would share a file of scores.
     """
     target = Path(folder)
-    (target / "scores").mkdir(parents=True, exist_ok=True)
     path = target / "results.json"
     kept = load_results(target) if path.exists() else {"results": {}}
+    _check_files(target, [*kept["results"], *(result.benchmark for result in results)])
+    (target / "scores").mkdir(parents=True, exist_ok=True)
     for result in results:
         kept["results"][result.benchmark] = result.to_dict()
         scores = scores_path(target, result.benchmark)
@@ -305,7 +345,9 @@ def save_results(folder: str | os.PathLike[str], results: Sequence[Result], **in
         names = result.names if isinstance(result, PairResult) else None
         names_path(scores).unlink(missing_ok=True)
         if names is not None:
-            names_path(scores).write_text("".join(f"{_one_line(name)}\n" for name in names), encoding="utf-8")
+            listed = "".join(f"{_one_line(name)}\n" for name in names)
+            # Names of files may hold bytes that are no UTF-8; they go out as they came in.
+            names_path(scores).write_text(listed, encoding="utf-8", errors="surrogateescape")
     for key, value in info.items():
         before = kept.get(key)
         kept[key] = {**before, **value} if isinstance(before, dict) and isinstance(value, Mapping) else value
@@ -335,9 +377,31 @@ def load_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def scores_path(folder: Path, benchmark: str) -> Path:
-    """Where the arrays of a benchmark lie; a name that is a path (own data) becomes a flat file name."""
+    """Where the arrays of a benchmark lie; a name that is a path (own data) becomes a flat file name, a very long one a
+    digest and its end.
+    """
     flat = benchmark.replace("/", "_").replace("\\", "_").replace(":", "_").lstrip(".")
+    if len(os.fsencode(flat)) > _LONGEST:
+        flat = f"{hashlib.sha256(os.fsencode(benchmark)).hexdigest()[:16]}-{flat[-40:]}"
     return folder / "scores" / f"{flat}.npz"
+
+
+def _check_files(folder: Path, benchmarks: Sequence[str]) -> None:
+    """Raise if two of the benchmarks would share a file."""
+    owners: dict[Path, str] = {}
+    for name in benchmarks:
+        path = scores_path(folder, name)
+        if owners.setdefault(path, name) != name:
+            raise ConfigError(
+                f"The scores of {owners[path]!r} and of {name!r} would both be kept in {path}. Save one of them "
+                "elsewhere, or name it otherwise (an absolute path, say)."
+            )
+
+
+def _brief(value: Any) -> str:
+    """Of a digest the start."""
+    text = str(value)
+    return text if len(text) <= 16 else f"{text[:12]}..."
 
 
 def names_path(scores: Path) -> Path:

@@ -91,6 +91,11 @@ class SearchEvidence:
             name: _Weighed(gallery, part, names) for (name, gallery), part in zip(galleries.items(), parts, strict=True)
         }
 
+    def genuine_pairs_of(self, figure: str) -> NDArray[np.int64]:
+        """All: no figure is of a part."""
+        del figure
+        return self.genuine_pairs
+
     def figures(self, weights: NDArray[np.int64], targets: Sequence[float]) -> dict[str, float]:
         """Rates by name, as in ``metrics()``, under ``weights`` (u,); NaN where the weights leave no searches.
 

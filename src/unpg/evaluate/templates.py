@@ -83,6 +83,8 @@ class Templates:
             DataError: A template does not exist; the message names the first.
         """
         wanted = np.asarray(ids)
+        if not len(wanted):
+            return np.zeros(0, np.int64)
         low, high = int(self.ids[0]), int(self.ids[-1])
         if high - low < 8 * len(self.ids) + (1 << 16):  # nearly dense: a table is faster than a search
             table = np.zeros(high - low + 1, dtype=np.int64)
@@ -219,6 +221,8 @@ def row_scores(vectors: NDArray[np.float32], pairs: NDArray[np.integer]) -> NDAr
     the product of all first with all second rows are made and read from; where they are few, the rows of each pair are
     multiplied. Both are float32 sums of d products.
     """
+    if not len(pairs):
+        return np.zeros(0, np.float32)
     x = torch.from_numpy(vectors)
     # The longer side is the columns, so that a block is few rows and all of them are used soon.
     sides = [pairs[:, 0], pairs[:, 1]]

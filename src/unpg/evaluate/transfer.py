@@ -164,8 +164,10 @@ def judge_at(
         else:
             drawn = [evidence.curve.weighed(weights).rates_at(threshold) for weights in settings.draws(evidence.units)]
             columns = np.array([(fmr, fnmr, right) for fmr, fnmr, right in drawn]).T
+            # Who makes most genuine pairs makes far fewer of the impostor pairs.
+            weight = {"fmr": effective(evidence.impostor_pairs)}
             intervals = {
-                name: interval(rate, column, effective(held), settings.confidence)
+                name: interval(rate, column, weight.get(name, effective(held)), settings.confidence)
                 for (name, rate), column in zip(rates.items(), columns, strict=True)
             }
     return AtThreshold(chosen, threshold, roc.genuine, roc.impostor, **rates, intervals=intervals, refused=refused)

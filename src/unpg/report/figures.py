@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -39,6 +40,7 @@ __all__ = [
     "power",
     "similarity_histograms",
     "small_axes",
+    "write_text",
 ]
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -396,3 +398,8 @@ def own_ids(svg: str, prefix: str) -> str:
     ids = set(re.findall(r' id="([^"]+)"', svg))
     svg = re.sub(r' id="([^"]+)"', rf' id="{prefix}\1"', svg)
     return re.sub(r"(url\(#|href=\"#)([^)\"]+)", lambda f: f"{f[1]}{prefix if f[2] in ids else ''}{f[2]}", svg)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a page, a figure or tables: UTF-8, in which bytes of file names that are no text are shown escaped."""
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from unpg.report.figures import COLORS, HATCHES, INK, Drawing, as_svg, legend_above, small_axes
-from unpg.report.run import RunData
-from unpg.report.table import MARK, REFUSED, Cell, Group, Table, number_cell, rate_cell, rate_text, target_heading
+from unpg.report.run import RunData, as_text
+from unpg.report.table import MARK, REFUSED, Cell, Group, Table, number_cell, rate_cell, small_rate_text, target_heading
 
 __all__ = ["group_bars", "group_tables", "ratio_sentences"]
 
@@ -55,12 +55,12 @@ def ratio_sentences(benchmark: str, model: str, figures: Mapping[str, Any]) -> l
         if ratio is not None:
             said.append(
                 f"{benchmark}, {model}: {what} are {ratio:.2f} times as frequent in {most} ({short} "
-                f"{rate_text(rates[most])} %) as in {least} ({rate_text(rates[least])} %)."
+                f"{small_rate_text(rates[most])} %) as in {least} ({small_rate_text(rates[least])} %)."
             )
         elif rates[most] > 0:
             said.append(
-                f"{benchmark}, {model}: {what} occur in {most} ({short} {rate_text(rates[most])} %) and not once in "
-                f"{least}, so their ratio has no value."
+                f"{benchmark}, {model}: {what} occur in {most} ({short} {small_rate_text(rates[most])} %) and not once "
+                f"in {least}, so their ratio has no value."
             )
         else:
             said.append(f"{benchmark}, {model}: no {what} occur in any group, so there is no ratio.")
@@ -110,7 +110,7 @@ def _bars(models: Sequence[tuple[int, str, Mapping[str, Any]]], caption: str) ->
                         linewidth=0,
                     )
                     ends.append(_end(axes, at, rate, intervals.get(f"{name}/{group}")))
-            axes.set(xlabel=f"{short} (%)", yticks=range(len(names)), yticklabels=names)
+            axes.set(xlabel=f"{short} (%)", yticks=range(len(names)), yticklabels=[as_text(name) for name in names])
             axes.set_xlim(0, 1.32 * max(ends) or 1.0)
             axes.set_ylim(len(names) - 0.5, -0.5)
             axes.grid(visible=False, axis="y")

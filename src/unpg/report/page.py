@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from unpg.errors import ConfigError, DataError
 from unpg.report.differences import difference_tables, run_differences
 from unpg.report.discard import discard_drawings, discard_table
-from unpg.report.figures import Drawing, own_ids, similarity_histograms
+from unpg.report.figures import Drawing, own_ids, similarity_histograms, write_text
 from unpg.report.groups import group_bars
 from unpg.report.hardest import hard_pairs, hardest_table
 from unpg.report.judged import cmc_curves, verification_curves
@@ -82,10 +82,10 @@ def write_report(
     if figures is not None:
         Path(figures).mkdir(parents=True, exist_ok=True)
         for n, drawing in (entry for section in numbered.values() for entry in section):
-            (Path(figures) / f"figure-{n:02d}.svg").write_text(drawing.svg, encoding="utf-8")
+            write_text(Path(figures) / f"figure-{n:02d}.svg", drawing.svg)
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 
@@ -109,7 +109,7 @@ def write_tables(
     _check(runs)
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(WRITERS[form][1](report_tables(runs), title), encoding="utf-8")
+    write_text(path, WRITERS[form][1](report_tables(runs), title))
     return path
 
 

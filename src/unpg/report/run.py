@@ -16,9 +16,7 @@ from unpg.evaluate.results import load_results, names_path, scores_path
 from unpg.json_file import parse_json, read_json_object
 from unpg.report.checked import check_results
 
-__all__ = ["SIMILARITY_SETS", "RunData", "load_run"]
-
-"""That a file of scores may unpack to; the figures of a hundred million pairs take a hundredth."""
+__all__ = ["SIMILARITY_SETS", "RunData", "as_text", "load_run"]
 
 SIMILARITY_SETS = (
     "positives",
@@ -107,13 +105,17 @@ def load_run(folder: str | os.PathLike[str], name: str | None = None) -> RunData
     kinds = {scores_path(path, name).name: str(of.get("protocol", "pairs")) for name, of in judged["results"].items()}
     scores = sorted((path / "scores").glob("*.npz"))
     return RunData(
-        name=name or str(extra.get("model") or path.resolve().name),
+        name=as_text(name or str(extra.get("model") or path.resolve().name)),
         folder=str(path),
         results=judged["results"],
         steps=[e for e in events if e.get("event") == "step"],
         evaluations=evaluations,
         scores={npz.stem: _arrays(npz, kinds.get(npz.name, "")) for npz in scores},
-        images={npz.stem: _text(names_path(npz)).splitlines() for npz in scores if names_path(npz).is_file()},
+        images={
+            npz.stem: _text(names_path(npz), "surrogateescape").splitlines()
+            for npz in scores
+            if names_path(npz).is_file()
+        },
         similarities=_similarities(similarities) if similarities.is_file() else None,
         diagnosis=load_diagnosis(path) if (path / "diagnosis.json").is_file() else None,
         config=_text(path / "config.yaml") if all(trained) else "",
@@ -123,9 +125,14 @@ def load_run(folder: str | os.PathLike[str], name: str | None = None) -> RunData
     )
 
 
-def _text(path: Path) -> str:
+def as_text(name: str) -> str:
+    """A name as it can be drawn: bytes of file names that are no text are escaped."""
+    return name.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
+def _text(path: Path, errors: str = "strict") -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8", errors=errors)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
 

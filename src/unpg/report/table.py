@@ -6,7 +6,19 @@ from typing import Any
 
 from unpg.evaluate.curves import target_name
 
-__all__ = ["MARK", "REFUSED", "Cell", "Group", "Table", "heading", "is_ratio", "number_cell", "rate_cell", "rate_text"]
+__all__ = [
+    "MARK",
+    "REFUSED",
+    "Cell",
+    "Group",
+    "Table",
+    "heading",
+    "is_ratio",
+    "number_cell",
+    "rate_cell",
+    "rate_text",
+    "small_rate_text",
+]
 
 REFUSED, MARK = "n/r", "†"
 
@@ -132,6 +144,17 @@ def rate_text(rate: float) -> str:
     return f"{100 * rate:.2f}"
 
 
+def small_rate_text(rate: float) -> str:
+    """As :func:`rate_text`, but below 0.01 % with two digits, lest a few false matches look like none.
+
+    >>> small_rate_text(0.98533), small_rate_text(0.0), small_rate_text(4e-6)
+    ('98.53', '0.00', '0.00040')
+    """
+    if not 0 < rate < 1e-4:
+        return rate_text(rate)
+    return f"{100 * rate:.{-1 - math.floor(math.log10(rate))}f}"
+
+
 def rate_cell(
     rate: float | None, interval: dict[str, Any] | None = None, *, mark: str = "", reason: str = "", spread: float = 0.0
 ) -> Cell:
@@ -148,10 +171,10 @@ def rate_cell(
         return Cell("", reason=reason)
     low, high = (None, None) if not interval else (interval["low"], interval["high"])
     return Cell(
-        f"{rate_text(rate)} ± {rate_text(spread)}" if spread else rate_text(rate),
+        f"{small_rate_text(rate)} ± {rate_text(spread)}" if spread else small_rate_text(rate),
         mark,
         reason,
-        "" if low is None or high is None else f"{rate_text(low)} to {rate_text(high)}",
+        "" if low is None or high is None else f"{small_rate_text(low)} to {small_rate_text(high)}",
         float(rate),
         low,
         high,

@@ -127,6 +127,7 @@ def test_unit_rows_of_extreme_lengths():
     [
         (np.ones((3, 2)), [0, 0], ShapeError, "one entry per embedding"),
         (np.ones((3, 2)), [0.0, 0.0, 1.0], ShapeError, "integers"),
+        (np.ones((3, 2)), ["a", "a", "b"], ShapeError, "integers; got <U1"),
         (np.ones(3), [0, 0, 1], ShapeError, r"\(n, d\)"),
         (np.ones((0, 2)), [], ShapeError, r"\(n, d\)"),
         ([[1.0, 0], [np.nan, 0], [0, 1]], [0, 0, 1], DataError, "first is row 1"),
@@ -158,3 +159,10 @@ def test_threads_change_nothing():
     for name in ("genuine", "impostor"):
         assert np.array_equal(getattr(alone, name), getattr(shared, name))
     assert np.array_equal(alone.roc.false_accepts, shared.roc.false_accepts)
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "uint16", "uint32", "uint64"])
+def test_labels_may_be_integers_of_any_width(kind):
+    labels = np.array([7, 3, 7, 3, 5])
+    x = np.random.default_rng(0).normal(size=(5, 4))
+    assert all_pairs(x, labels.astype(kind)).roc.eer == all_pairs(x, labels).roc.eer

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from unpg.data import ArraySet, ImageSet
-from unpg.errors import DataError, ShapeError
+from unpg.errors import ConfigError, DataError, ShapeError
 from unpg.evaluate import (
     BASELINES,
     BENCHMARKS,
@@ -302,3 +302,22 @@ def test_what_is_said_of_a_model_is_joined_and_not_lost(tmp_path):
     found = load_results(tmp_path)
     assert (found["model"], found["data_digests"]) == ("n", {"one": "aa", "two": "bb"})
     assert list(found["results"]) == ["one", "two"]
+
+
+def test_two_benchmarks_never_share_a_file_of_scores(tmp_path):
+    labels = np.repeat(np.arange(3), 2)
+    result = judge_all_pairs("../people", np.eye(3)[labels], labels, targets=(0.5,))
+    save_results(tmp_path, [result])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=r"of '../people' and of './people' would both be kept in .*_people.npz"):
+        save_results(tmp_path, [replace(result, benchmark="./people")])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_benchmark_may_have_a_path_longer_than_a_file_name(tmp_path):
+    labels = np.repeat(np.arange(3), 2)
+    names = [f"/{'ä' * 200}/{n}/pairs.csv" for n in "ab"]
+    result = judge_all_pairs(names[0], np.eye(3)[labels], labels, targets=(0.5,))
+    save_results(tmp_path, [result, replace(result, benchmark=names[1])])
+    assert list(load_results(tmp_path)["results"]) == names
+    assert len(list((tmp_path / "scores").iterdir())) == 2

@@ -10,7 +10,7 @@ from PIL import Image
 from unpg.data.bins import write_bin
 from unpg.data.rfw import RFW_GROUPS
 from unpg.errors import DataError, ShapeError
-from unpg.evaluate import BASELINES, Bootstrap, GroupBenchmark, judge_groups, open_benchmark
+from unpg.evaluate import BASELINES, Bootstrap, GroupBenchmark, judge_groups, open_benchmark, rule_of_three
 from unpg.evaluate.curves import Roc
 from unpg.evaluate.group_protocol import _GroupEvidence
 from unpg.evaluate.verification import fold_accuracy
@@ -149,3 +149,39 @@ def test_own_groups_as_a_table_and_as_folders(every_set, tmp_path):
     shutil.rmtree(tmp_path / "set" / "south")
     with pytest.raises(DataError, match="has 1 groups"):
         open_benchmark(f"{tmp_path / 'set'}:groups")
+
+
+def separable_groups(people):
+    """Groups of so many people: a genuine pair of each, all above its impostor pairs with the next two people."""
+    scores, same, groups, who = [], [], [], []
+    for g, (group, n) in enumerate(people.items()):
+        ids = 1000 * g + np.arange(n)
+        pairs = [ids, ids], [ids, np.roll(ids, 1)], [ids, np.roll(ids, 2)]
+        who.append(np.concatenate([np.stack(pair, axis=1) for pair in pairs]))
+        scores += [*np.linspace(0.6, 0.9, n), *np.linspace(-0.5, 0.2, 2 * n)]
+        same += [True] * n + [False] * 2 * n
+        groups += [group] * 3 * n
+    return np.array(scores), np.array(same), np.array(groups), None, np.concatenate(who)
+
+
+def test_a_group_without_errors_goes_by_its_own_people():
+    result = judge_groups(
+        "mine", *separable_groups({"few": 25, "many": 200}), target=0.1, threshold=0.4, chosen="x:eer"
+    )
+    found = result.with_intervals(Bootstrap(60)).intervals
+    for group, people in (("few", 25), ("many", 200)):
+        for figure in ("fmr", "fnmr", "eer"):
+            interval = found.figures[f"{figure}/{group}"]
+            assert (interval.low, interval.high) == (0.0, pytest.approx(rule_of_three(people)))
+        assert found.figures[f"tar/{group}"].low == pytest.approx(1 - rule_of_three(people))
+    assert found.figures["accuracy"].low == pytest.approx(1 - rule_of_three(225))
+
+
+def test_a_group_of_few_people_has_no_intervals():
+    result = judge_groups("mine", *separable_groups({"few": 19, "many": 60}), target=0.1, threshold=0.4, chosen="x:eer")
+    result = result.with_intervals(Bootstrap(60))
+    kept = {figure for figure in result.intervals.figures if figure.endswith("/few")}
+    assert (kept, result.intervals.refused) == (set(), "")
+    assert {"accuracy", "fmr/many", "fnmr/many", "eer/many"} <= set(result.intervals.figures)
+    assert result.replicates.figures == tuple(result.intervals.figures)
+    assert result.intervals.notes == ("no intervals of 'few' from 19 identities with genuine pairs; 20 are needed",)

@@ -154,6 +154,8 @@ def test_distractors_are_the_loop(block):
         (lambda: search(vectors(3), [0, 1], vectors(2), [0, 1]), ShapeError, "probes: one integer subject"),
         (lambda: search(vectors(3), [0, 1, 2], vectors(2, d=5), [0, 1]), ShapeError, "one model"),
         (lambda: search(vectors(2), [0.0, 1.0], vectors(2), [0, 1]), ShapeError, "integer subject"),
+        (lambda: search(vectors(2), ["a", "b"], vectors(2), [0, 1]), ShapeError, "integer subject.*dtype <U1"),
+        (lambda: with_distractors(vectors(2), [0, 0], vectors(9, d=5), ranks=(1,)), ShapeError, "one model"),
         (lambda: with_distractors(vectors(2), [0, 0], vectors(3), ranks=(4,)), ConfigError, "number of distractors"),
         (lambda: with_distractors(vectors(2), [0, 1], vectors(3), ranks=(1,)), DataError, "No two probes"),
         (lambda: search(vectors(2) * np.nan, [0, 1], vectors(2), [0, 1]), DataError, "NaN"),
@@ -163,3 +165,9 @@ def test_distractors_are_the_loop(block):
 def test_what_does_not_fit_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_target_that_is_none_is_said_before_the_work(monkeypatch):
+    monkeypatch.setattr("unpg.evaluate.distractors.in_threads", lambda *_: pytest.fail("worked"))
+    with pytest.raises(ConfigError, match=r"FAR target must lie in \(0, 1\]; got 10"):
+        with_distractors(vectors(4), [0, 0, 1, 1], vectors(20), targets=(1e-2, 10))

@@ -61,6 +61,7 @@ def test_pair_scores_are_cosines_of_templates():
     np.testing.assert_allclose(template_scores(found, first, second), expected, atol=2e-6)
     with pytest.raises(DataError, match="first is template 999"):
         template_scores(found, [999], [3])
+    assert template_scores(found, [], []).shape == (0,)
     with pytest.raises(ShapeError, match="two templates each"):
         template_scores(found, found.ids[:2], found.ids[:1])
 

@@ -3,8 +3,18 @@
 import numpy as np
 import pytest
 
-from unpg.errors import ConfigError, DataError
-from unpg.evaluate import Bootstrap, Roc, chosen_threshold, hardest_pairs, judge_all_pairs, judge_at, judge_pairs
+from unpg.errors import ConfigError, DataError, ShapeError
+from unpg.evaluate import (
+    Bootstrap,
+    Roc,
+    all_pairs_evidence,
+    chosen_threshold,
+    hardest_pairs,
+    judge_all_pairs,
+    judge_at,
+    judge_pairs,
+    rule_of_three,
+)
 from unpg.evaluate import parse_threshold_rule as parse
 from unpg.evaluate.evidence import list_evidence
 
@@ -134,5 +144,25 @@ def test_hardest_pairs_are_the_ends_of_a_full_sort(count, monkeypatch):
 def test_no_pair_is_hardest_of_none():
     with pytest.raises(ConfigError, match="1 or more"):
         hardest_pairs(np.eye(3), [0, 0, 1], 0)
+    for labels in ([0, 0], [0, 0, 1, 1], ["a", "a", "b"]):
+        with pytest.raises(ShapeError, match="labels must"):
+            hardest_pairs(np.eye(3), labels)
     pairs, _, same = hardest_pairs(np.eye(3), [0, 1, 2], 5)
     assert (len(pairs), same.any()) == (3, False)  # nobody has two images
+
+
+def test_no_false_match_goes_by_the_people_of_the_impostor_pairs():
+    images = np.array([60, *[2] * 300])  # one man makes most of the genuine pairs
+    labels = np.repeat(np.arange(len(images)), images)
+    result = judge_all_pairs("x", np.eye(len(images))[labels], labels, targets=(0.01,), evidence=True)
+    rates = result.with_threshold(0.5, "y:eer", Bootstrap(50)).at_threshold
+    each = images * (len(labels) - images)
+    bound = rule_of_three(each.sum() ** 2 / (each**2).sum())
+    assert bound < 0.05
+    assert (rates.intervals["fmr"].low, rates.intervals["fmr"].high) == (0.0, pytest.approx(bound))
+    assert rates.intervals["fnmr"].high == 1.0  # of genuine pairs there is hardly more than that man
+    # Where impostor pairs are sampled, each stands for as many as there are.
+    sampled = all_pairs_evidence(np.random.default_rng(0).normal(size=(len(labels), 8)), labels, sample=2**14)
+    assert 0 < sampled.sampled < len(sampled.curve.impostor_units[0])
+    assert sampled.impostor_pairs.sum() == pytest.approx(each.sum())
+    assert sampled.impostor_pairs[0] == pytest.approx(each[0], rel=0.1)

@@ -1,5 +1,6 @@
 import dataclasses
 import html
+import os
 import re
 from html.parser import HTMLParser
 
@@ -14,15 +15,18 @@ from unpg.evaluate import (
     Sampling,
     diagnose_pairs,
     diagnose_set,
+    judge_pairs,
     load_diagnosis,
     save_diagnosis,
+    save_results,
 )
 from unpg.evaluate.curves import Roc
-from unpg.report import RunData, load_run, write_report
+from unpg.report import RunData, load_run, write_report, write_tables
 from unpg.report.figures import COLORS, Curve, Line, curve, line_style, lines, own_ids
 from unpg.report.mismatch import mismatches
 from unpg.report.tables import differing_settings, result_tables, run_facts
 from unpg.report.wdfs import quantile_bars, sampling_table, wdfs_table
+from unpg.report.writers import WRITERS
 
 
 @pytest.fixture(scope="module")
@@ -288,3 +292,21 @@ def test_colors_differ_for_readers_without_the_green_cone():
     for a in range(len(COLORS)):
         for b in range(a):
             assert np.hypot(light[a] - light[b], blue[a] - blue[b]) > 8, (COLORS[a], COLORS[b])
+
+
+def test_names_of_files_that_are_no_text_are_shown_escaped(tmp_path):
+    folder = os.fsdecode(b"f\xe9")  # Latin-1, as old file systems have it
+    names = [f"{tmp_path}/{folder}/{i}.png" for i in range(40)]
+    vectors = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    pairs = np.arange(40).reshape(20, 2)
+    result = judge_pairs(f"{folder}/pairs.csv", vectors, pairs, np.arange(20) % 2 == 0)
+    result = dataclasses.replace(
+        result, names=names, pairs=pairs.astype(np.int32), quality=np.linspace(1, 2, 20, dtype=np.float32)
+    )
+    save_results(tmp_path / "out", [result], model=folder)
+    run = load_run(tmp_path / "out")
+    assert next(iter(run.images.values())) == names
+    page = write_report(tmp_path / "page.html", [run], figures=tmp_path / "figures").read_text(encoding="utf-8")
+    assert re.search(r"f\\udce9/\d+\.png", page)
+    for form in WRITERS:
+        assert "udce9" in write_tables(tmp_path / form, [run], form).read_text(encoding="utf-8")
