@@ -6,6 +6,8 @@ read on any machine.
 
 import dataclasses
 import math
+import numbers
+import os
 import re
 import types
 import typing
@@ -98,7 +100,11 @@ def _fit(hint: Any, value: Any, path: str, faults: list[str]) -> Any:
     if origin is dict and isinstance(value, Mapping):
         return {str(k): _fit(arguments[1], v, f"{path}.{k}", faults) for k, v in value.items()}
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # a whole number of more than 308 digits
+            faults.append(f"{path} must be {_say(hint)} below 1e308, got {shown(value)}.")
+            return None
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if hint in (str, bool) and isinstance(value, hint):
@@ -142,14 +148,18 @@ def _say(hint: Any) -> str:
 
 
 def to_dict(config: Any) -> Any:
-    """Plain values that YAML and JSON can hold: the inverse of :func:`from_dict`."""
+    """Plain values that YAML and JSON can hold: the inverse of :func:`from_dict`. Paths become text, and numpy's
+    numbers Python's.
+    """
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
     if isinstance(config, Mapping):
         return {str(k): to_dict(v) for k, v in config.items()}
     if isinstance(config, list | tuple):
         return [to_dict(v) for v in config]
-    return config
+    if isinstance(config, os.PathLike):
+        return os.fspath(config)
+    return config.item() if isinstance(config, numbers.Number) and hasattr(config, "item") else config
 
 
 def for_json(settings: Any) -> Any:
@@ -164,7 +174,9 @@ def for_json(settings: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as text; people mean the number. And an alias may not make a small file a large value."""
+    """YAML 1.1 reads 1e-3 as text; people mean the number. An alias may not make a small file a large value, and of a
+    setting that is given twice neither value is what everybody would expect.
+    """
 
     def get_single_node(self) -> yaml.Node | None:
         node: yaml.Node | None = super().get_single_node()
@@ -186,6 +198,12 @@ def _spelled_out(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[in
     known[id(node)] = 0, 0  # while it is being counted
     below = node.value if isinstance(node, yaml.SequenceNode) else []
     if isinstance(node, yaml.MappingNode):
+        names: set[tuple[str, str]] = set()
+        for name, _ in node.value:
+            if isinstance(name, yaml.ScalarNode):
+                if (name.tag, name.value) in names:
+                    raise yaml.YAMLError(f"line {name.start_mark.line + 1}: {shown(name.value)} is given twice")
+                names.add((name.tag, name.value))
         below = [part for pair in node.value for part in pair]
     parts = [_spelled_out(part, known) for part in below]
     known[id(node)] = 1 + sum(values for values, _ in parts), 1 + max((levels for _, levels in parts), default=0)
@@ -233,8 +251,8 @@ def load_yaml(text: str, where: str) -> Any:
     """The plain value that ``text`` says; ``where`` names it in messages.
 
     Raises:
-        ConfigError: It is not YAML (line and column are named), is nested too deeply, has a tag of no plain value, or
-            aliases that make it far larger than it is.
+        ConfigError: It is not YAML (line and column are named), is nested too deeply, has a tag of no plain value, a
+            setting twice, or aliases that make it far larger than it is.
     """
     try:
         return yaml.load(text, Loader=_Loader)

@@ -48,7 +48,7 @@ def cached_embed(
     key = embedding_key(model, images, flip=flip, precision=precision, indices=indices)
     path = Path(folder) / f"{key}.safetensors"
     if path.exists():
-        return Embeddings.load(path)
+        return Embeddings.load(path).called(images, indices)
     embeddings = embed(
         model,
         images,

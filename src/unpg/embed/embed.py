@@ -28,6 +28,8 @@ FLIPS = ("none", "sum", "concat")
 
 Image = NDArray[np.uint8]
 
+_PIECE = 2**20  # numbers normalized at once: float64 copies of a million embeddings would be several times their size
+
 
 def embed(
     model: Model,
@@ -109,10 +111,14 @@ def normalize(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArra
 
     In float64, in which the squares of float32 values neither overflow nor vanish.
     """
-    exact = vectors.astype(np.float64)
-    norms = np.sqrt(np.square(exact).sum(1))
-    units = exact / np.where(norms > 0, norms, 1.0)[:, None]
-    return units.astype(np.float32), norms.astype(np.float32)
+    units, norms = np.empty(vectors.shape, np.float32), np.empty(len(vectors), np.float32)
+    step = max(1, _PIECE // max(1, vectors.shape[1]))
+    for start in range(0, len(vectors), step):
+        rows = slice(start, start + step)
+        exact = vectors[rows].astype(np.float64)
+        lengths = np.sqrt(np.square(exact).sum(1))
+        units[rows], norms[rows] = exact / np.where(lengths > 0, lengths, 1.0)[:, None], lengths
+    return units, norms
 
 
 def _run(model: Model, pixels: Tensor, flip: Flip, precision: Precision) -> Tensor:

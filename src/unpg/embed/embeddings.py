@@ -6,13 +6,14 @@ Axes: n images, d embedding size.
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unpg.data.image_set import ImageSet
 from unpg.embed.tensor_file import read_tensors, write_tensors
 from unpg.errors import DataError, ShapeError
 
@@ -69,6 +70,16 @@ class Embeddings:
     def unreadable(self) -> list[str]:
         """Names of the images that could not be read."""
         return [name for name, good in zip(self.names, self.readable, strict=True) if not good]
+
+    def called(self, images: ImageSet, indices: Sequence[int] | NDArray[np.int64] | None = None) -> "Embeddings":
+        """The same with the names that the images have now: those of a cache may be of where the files lay then.
+
+        Args:
+            images: The set that was embedded, or a copy of it.
+            indices: Which images, in which order; default all.
+        """
+        wanted = range(len(images)) if indices is None else indices
+        return replace(self, names=[images.name(int(i)) for i in wanted])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to ``path`` (safetensors), in one step.

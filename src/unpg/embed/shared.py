@@ -3,9 +3,9 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 
 from unpg.data.folder import FolderSet
 from unpg.data.image_set import ImageSet
@@ -35,7 +35,9 @@ class SharedEmbeddings:
         cache: The folder of the files; None keeps embeddings in memory only.
         flip: See :func:`unpg.embed.embed`.
         world: Processes that embed a part each; all ask for the same sets in the same order, and get the whole.
-        options: Further ones of :func:`unpg.embed.embed`: ``batch_size``, ``device``, ``workers``.
+        batch_size: See :func:`unpg.embed.embed`.
+        device: Likewise.
+        workers: Likewise.
 
     Attributes:
         embedded: Images that went through the network so far.
@@ -48,9 +50,12 @@ class SharedEmbeddings:
         *,
         flip: Flip = "none",
         world: World = ALONE,
-        **options: Any,
+        batch_size: int = 128,
+        device: str | torch.device | None = None,
+        workers: int = 0,
     ) -> None:
-        self.model, self.flip, self.world, self.options = model, flip, world, options
+        self.model, self.flip, self.world = model, flip, world
+        self.batch_size, self.device, self.workers = batch_size, device, workers
         self.cache = None if cache is None else Path(cache)
         self.embedded = 0
         self._sets: dict[str, Embeddings] = {}
@@ -67,7 +72,7 @@ class SharedEmbeddings:
             return self._sets[key]
         path = None if self.cache is None else self.cache / f"{key}.safetensors"
         if path is not None and all(everyones(path.exists(), self.world)):
-            found = Embeddings.load(path)
+            found = Embeddings.load(path).called(images)
         else:
             found = self._assembled(images, progress)
             if path is not None and self.world.first:
@@ -90,7 +95,16 @@ class SharedEmbeddings:
             first, last = self.world.part(len(missing))
             # A process without a part embeds one image for nothing: all then know the shape of the rest.
             own = missing[first:last] if last > first else missing[:1]
-            new = embed(self.model, images, flip=self.flip, indices=own, progress=progress, **self.options)
+            new = embed(
+                self.model,
+                images,
+                flip=self.flip,
+                batch_size=self.batch_size,
+                device=self.device,
+                workers=self.workers,
+                progress=progress,
+                indices=own,
+            )
             parts = [(new.vectors[: last - first], new.norms[: last - first])]
             parts = [part for found in everyones(parts, self.world) for part in found]
             vectors[missing], norms[missing] = (np.concatenate(columns) for columns in zip(*parts, strict=True))

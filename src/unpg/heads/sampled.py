@@ -87,6 +87,7 @@ class SampledHead(nn.Module):
         self.active = nn.Parameter(rows[:0].clone())
         self.rows = torch.empty(0, dtype=torch.int64)
         self._kept: dict[str, str] = {}
+        self._version = self.active._version  # of its values, which writing in place counts up
         self.history: list[tuple[float, float, float]] = []
         if lazy:
             self.register_buffer("seen", torch.zeros(len(rows), dtype=torch.int64))
@@ -96,9 +97,14 @@ class SampledHead(nn.Module):
 
         Raises:
             ConfigError: The caller does not say which step it is; or the loss is computed by other processes than
-                those that share the weights.
+                those that share the weights; or an optimizer that is not attached has moved the classes of a step.
         """
         require_same(self.world, world)
+        if not self._kept and self.active._version > self._version:
+            raise ConfigError(
+                "An optimizer has moved the classes that a sampled head had drawn, and the head would lose that: call "
+                "head.attach(optimizer) before the first step."
+            )
         if step is None:
             raise ConfigError("Classes are drawn by step: call the loss with step=<optimizer steps done so far>.")
         own, drawn = self._draw(labels, step)
@@ -106,7 +112,12 @@ class SampledHead(nn.Module):
         self.rows = (first[:, None] + torch.arange(self.centers, device=own.device)).flatten()
         self._catch_up(self.rows)
         with torch.no_grad():
+            # A change of type makes autograd forget the shape that it expects: a loop that still holds the loss of the
+            # step before would get an error for every other number of rows.
+            other = torch.float64 if self.weight.dtype != torch.float64 else torch.float32
+            self.active.data = self.weight.new_empty(0, dtype=other)
             self.active.data = self.weight[self.rows]
+        self._version = self.active._version
         classes = labels - self.first
         at = torch.searchsorted(own, classes).clamp(max=max(len(own) - 1, 0))
         place = torch.where(own[at] == classes, at, -1) if len(own) else torch.full_like(labels, -1)
@@ -174,13 +185,15 @@ class SampledHead(nn.Module):
         """Give an optimizer over ``active`` the state of the rows it is about to move, and take both back afterwards.
 
         Raises:
-            ConfigError: The optimizer is neither SGD nor AdamW; or the head is lazy, and it is not plain SGD.
+            ConfigError: The optimizer is neither SGD nor AdamW without amsgrad; or the head is lazy, and it is not
+                plain SGD.
         """
         names = next((names for kind, names in _ROW_STATE.items() if type(optimizer) is kind), None)
-        if names is None:
+        amsgrad = any(group.get("amsgrad") for group in optimizer.param_groups)
+        if names is None or amsgrad:
             raise ConfigError(
                 f"A sampled head keeps the optimizer's state of each class, for SGD and AdamW; got "
-                f"{type(optimizer).__name__}."
+                f"{type(optimizer).__name__}{' with amsgrad' if amsgrad else ''}."
             )
         if self.lazy:
             _require_plain_sgd(optimizer)
@@ -225,6 +238,7 @@ class SampledHead(nn.Module):
             lr, momentum, decay = state_dict.pop(f"{prefix}history").double().reshape(-1, 3).T.tolist()
             self.history = list(zip(lr, momentum, decay, strict=True))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self._version = self.active._version
 
     def extra_repr(self) -> str:
         """Sizes, for ``repr``."""

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unpg.errors import ConfigError, ShapeError, did_you_mean
+from unpg.errors import ConfigError, ShapeError, did_you_mean, shown
 
 __all__ = ["Preprocessing"]
 
 # A face squeezed by this share is still the same face; more than that is a crop that somebody forgot.
 _ASPECT_TOLERANCE = 0.02
+_MOST = 1e30  # of a mean or deviation: finite in float32
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,22 @@ class Preprocessing:
     std: float | tuple[float, float, float] = 127.5
 
     def __post_init__(self) -> None:
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ConfigError(f"Preprocessing.size must be (height, width), both >= 1, got {self.size}.")
+        for setting in ("size", "crop", "mean", "std"):  # JSON has lists
+            if isinstance(getattr(self, setting), list):
+                object.__setattr__(self, setting, tuple(getattr(self, setting)))
+        if not _whole(self.size, 2) or min(self.size) < 1:
+            raise ConfigError(f"Preprocessing.size must be (height, width), both whole >= 1, got {shown(self.size)}.")
         crop = self.crop
-        if crop is not None and (len(crop) != 4 or min(crop[:2]) < 0 or min(crop[2:]) < 1):
+        if crop is not None and (not _whole(crop, 4) or min(crop[:2]) < 0 or min(crop[2:]) < 1):
             raise ConfigError(
-                "Preprocessing.crop must be None or (top, left, height, width) with top, left >= 0 and "
-                f"height, width >= 1, got {crop}."
+                "Preprocessing.crop must be None or (top, left, height, width), whole, with top, left >= 0 and "
+                f"height, width >= 1, got {shown(crop)}."
             )
         if self.channels not in ("rgb", "bgr"):
             raise ConfigError(f"Preprocessing.channels must be 'rgb' or 'bgr', got {self.channels!r}.")
         for setting, values in (("mean", self.mean), ("std", self.std)):
-            if isinstance(values, tuple) and len(values) != 3:
-                raise ConfigError(f"Preprocessing.{setting} must be one number or three, got {values}.")
+            if len(_three(values)) != 3 or not all(_finite(value) for value in _three(values)):
+                raise ConfigError(f"Preprocessing.{setting} must be one finite number or three, got {shown(values)}.")
         if not all(value > 0 for value in _three(self.std)):
             raise ConfigError(f"Preprocessing.std must be > 0, got {self.std}.")
 
@@ -117,8 +121,15 @@ class Preprocessing:
                 raise ConfigError(f"Preprocessing has no setting {key!r}.{did_you_mean(key, known)}")
         if "size" not in values:
             raise ConfigError("Preprocessing needs the setting 'size', (height, width) of the network's input.")
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
+        return cls(**values)
+
+
+def _whole(values: object, n: int) -> bool:
+    return isinstance(values, tuple) and len(values) == n and all(type(value) is int for value in values)
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_MOST < value < _MOST
 
 
 def _three(values: float | tuple[float, float, float]) -> tuple[float, float, float]:

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
-from unpg.config import for_json, from_dict, from_yaml, read_yaml, to_dict, write_yaml
+from unpg.config import for_json, from_dict, from_yaml, load_yaml, read_yaml, to_dict, write_yaml
 from unpg.errors import ConfigError
 
 
@@ -167,3 +168,25 @@ def test_infinities_are_text_where_json_has_none():
     settings = {"r": math.inf, "deep": [{"low": -math.inf}, 1.5], "name": "x", "none": None}
     assert for_json(settings) == {"r": ".inf", "deep": [{"low": "-.inf"}, 1.5], "name": "x", "none": None}
     json.dumps(for_json(settings), allow_nan=False)
+
+
+@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "b: {a: 1, a: 1}\n", "- a: &x {b: 1}\n- *x\n- {c: 1, c: 2}\n"])
+def test_a_setting_that_is_given_twice_is_a_fault(text):
+    with pytest.raises(ConfigError, match=r"it.yaml.*line \d: '[ac]' is given twice"):
+        load_yaml(text, "it.yaml")
+
+
+def test_a_merged_setting_may_be_given_again():
+    found = load_yaml("base: &base {a: 1, b: 2}\nmine: {<<: *base, b: 3}\n", "it.yaml")
+    assert found["mine"] == {"a": 1, "b": 3}
+
+
+def test_a_number_that_no_float_holds_is_a_fault():
+    with pytest.raises(ConfigError, match="rate must be a number below 1e308"):
+        from_dict(Inner, {"rate": 10**400})
+
+
+def test_paths_and_numbers_of_numpy_are_written_as_plain_values(tmp_path):
+    path = tmp_path / "c.yaml"
+    write_yaml(path, {"root": tmp_path, "rate": np.float64(0.1), "sizes": (np.int64(3), np.float32(0.5))})
+    assert read_yaml(path) == {"root": str(tmp_path), "rate": 0.1, "sizes": [3, 0.5]}

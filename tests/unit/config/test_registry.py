@@ -1,5 +1,8 @@
 """Registries: unknown names and settings are met with the nearest known one."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 
 from unpg.errors import ConfigError, did_you_mean
@@ -10,7 +13,7 @@ def registry():
     parts = Registry("thing")
 
     @parts.register("box")
-    def box(given: int, width: int, height: int = 2):
+    def box(given: int, width: int, height: float | None = 2, text: str | None = None, free: Sequence[int] = ()):
         return given, width, height
 
     return parts
@@ -19,6 +22,8 @@ def registry():
 def test_build_and_list():
     parts = registry()
     assert parts.build("box", {"width": 3}, given=1) == (1, 3, 2)
+    assert parts.build("box", {"width": np.int64(3), "height": None, "free": 1}, given=1) == (1, 3, None)
+    assert parts.build("box", {"width": 3, "height": np.float32(0.5), "text": "a"}, given=1) == (1, 3, 0.5)
     assert list(parts) == ["box"]
     assert "box" in parts
 
@@ -28,6 +33,12 @@ def test_build_and_list():
     [
         ("bax", {"width": 1}, "No thing is called 'bax'. Did you mean 'box'"),
         ("box", {"width": 1, "heigth": 2}, "no setting 'heigth'. Did you mean 'height'"),
+        ("box", {"width": "3"}, "thing.width of 'box' must be a whole number, got '3'"),
+        ("box", {"width": 1.5}, "thing.width of 'box' must be a whole number, got 1.5"),
+        ("box", {"width": True}, "thing.width of 'box' must be a whole number, got True"),
+        ("box", {"width": None}, "thing.width of 'box' must be a whole number, got None"),
+        ("box", {"width": 1, "height": "a"}, "thing.height of 'box' must be a number or null, got 'a'"),
+        (["box"], {"width": 1}, r"No thing is called \['box'\]"),
         ("box", {}, "needs the setting.s. width"),
         ("box", {"width": 1, "given": 2}, "thing.given is not set by hand"),
     ],

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -228,3 +230,17 @@ def test_normalize_has_no_bad_lengths():
     np.testing.assert_allclose(norms, np.float32([5, 0, 5e-30, 5e30, 1e-45]), rtol=1e-6)
     assert units.dtype == norms.dtype == np.float32
     assert normalize(np.zeros((0, 3), np.float32))[0].shape == (0, 3)
+
+
+def test_normalize_takes_rows_piece_by_piece_and_gives_the_same_bits():
+    rows = np.random.default_rng(0).standard_normal((2**14, 190)).astype(np.float32)
+    rows[5] = 0
+    exact = rows.astype(np.float64)
+    lengths = np.sqrt(np.square(exact).sum(1))
+    tracemalloc.start()
+    units, norms = normalize(rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(units, (exact / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32))
+    np.testing.assert_array_equal(norms, lengths.astype(np.float32))
+    assert peak < 3.5 * rows.nbytes

@@ -7,7 +7,7 @@ from unpg.data import FolderSet
 from unpg.data.listed import ListedSet
 from unpg.data.pairs import PairImages, csv_pairs
 from unpg.data.stretched import StretchedSet
-from unpg.embed import Model, SharedEmbeddings, embed
+from unpg.embed import Model, SharedEmbeddings, cached_embed, embed
 
 
 @pytest.fixture
@@ -82,3 +82,21 @@ def test_a_stretched_image_is_not_the_file(tree):
     again = shared(same_size)
     assert shared.embedded == 4  # not taken from the plain list, though it would be the same here
     np.testing.assert_allclose(again.vectors, plain.vectors, atol=1e-5)
+
+
+def test_a_cache_names_images_by_where_they_lie_now(tree):
+    SharedEmbeddings(network(), tree / "cache")(FolderSet(tree / "set"))
+    cached_embed(tree / "cache", network(), FolderSet(tree / "set"), indices=[4, 0])
+    (tree / "set").rename(tree / "moved")
+    moved = FolderSet(tree / "moved")
+    again = SharedEmbeddings(network(), tree / "cache")
+    assert list(again(moved).names) == [moved.name(i) for i in range(9)]
+    assert again.embedded == 0
+    assert list(cached_embed(tree / "cache", network(), moved, indices=[4, 0]).names) == [moved.name(4), moved.name(0)]
+    assert len(list((tree / "cache").iterdir())) == 2
+
+
+def test_nothing_that_changes_embeddings_goes_round_the_key(tree):
+    for option in ({"precision": "bf16"}, {"on_error": "skip"}, {"indices": [0]}):
+        with pytest.raises(TypeError, match=next(iter(option))):
+            SharedEmbeddings(network(), tree / "cache", **option)

@@ -134,6 +134,7 @@ def test_tensors_that_do_not_fit_are_listed(tmp_path, spoil, message):
         ({"preprocessing": {}}, "needs the setting 'size'"),
         ({"preprocessing": {"size": [16, 24], "gamma": 1}}, "no setting 'gamma'"),
         ({"preprocessing": {"size": 16}}, "describes no model"),
+        ({"preprocessing": {"size": [16, 24], "mean": "127.5"}}, "mean must be one finite number"),
         ({"preprocessing": {"size": [24, 16]}}, "make them equal"),
     ],
 )

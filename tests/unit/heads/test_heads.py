@@ -158,6 +158,34 @@ def test_a_checkpoint_holds_all_weights_and_the_state_of_their_rows():
     assert torch.equal(again.pairs.head.weight, loss.pairs.head.weight)
 
 
+def trained(optimizer, attach=True):
+    """Steps of a loop that keeps the loss of the step before until it has the next one."""
+    loss, head = sampled_loss(0.3)
+    moving = optimizer(loss.parameters())
+    if attach:
+        head.attach(moving)
+    before, sizes = head.weight.clone(), set()
+    for step in range(4):
+        moving.zero_grad()
+        out = loss(*batch(seed=step), step=step)
+        out.loss.backward()
+        moving.step()
+        sizes.add(len(head.rows))
+    assert len(sizes) > 1
+    return head.weight - before
+
+
+def test_a_loop_may_keep_the_loss_of_the_step_before():
+    assert trained(lambda parameters: torch.optim.SGD(parameters, lr=0.1)).abs().amax() > 0
+
+
+def test_steps_of_an_optimizer_that_is_not_attached_are_not_lost_silently():
+    with pytest.raises(ConfigError, match="attach"):
+        trained(lambda parameters: torch.optim.SGD(parameters, lr=0.1), attach=False)
+    with pytest.raises(ConfigError, match="amsgrad"):
+        trained(lambda parameters: torch.optim.AdamW(parameters, lr=0.1, amsgrad=True))
+
+
 def test_heads_say_what_is_wrong():
     with pytest.raises(ConfigError, match="rate is the part of the classes"):
         SampledHead(5, 3, rate=0.0)

@@ -79,6 +79,14 @@ def test_survives_the_way_through_json(given):
         ({"size": (112, 112), "mean": (1.0, 2.0)}, "mean"),
         ({"size": (112, 112), "std": 0.0}, "std"),
         ({"size": (112, 112), "std": (1.0, 1.0, float("nan"))}, "std"),
+        ({"size": (112, 112), "std": float("inf")}, "std"),
+        ({"size": (112, 112), "std": [1.0, 1.0, 0]}, "std"),
+        ({"size": (112, 112), "mean": float("nan")}, "mean"),
+        ({"size": (112, 112), "mean": "127.5"}, "mean"),
+        ({"size": (112, 112), "mean": 10**400}, "mean"),
+        ({"size": (112.0, 112)}, "size"),
+        ({"size": "ab"}, "size"),
+        ({"size": (112, 112), "crop": (0, 0, 112.0, 112)}, "crop"),
     ],
 )
 def test_settings_out_of_range_are_named(settings, match):
