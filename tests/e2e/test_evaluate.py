@@ -11,7 +11,7 @@ from PIL import Image
 
 from unpg.cli.main import main
 from unpg.embed import Model
-from unpg.evaluate import BENCHMARKS, MODEL_BASELINES, open_benchmark
+from unpg.evaluate import BENCHMARKS, MODEL_BASELINES, load_results, open_benchmark
 from unpg.export import save_model
 
 
@@ -152,9 +152,45 @@ def test_list_and_layout(capsys, monkeypatch):
             "has the galleries first images",
         ),
         (["MODEL", "--benchmark", "ijbc"], "nist.gov"),
+        (["MODEL", "--benchmark", "lfw", "--device", "gpu"], "device must be auto, cpu, cuda or cuda:<n>, got 'gpu'"),
+        (["MODEL", "--benchmark", "lfw", "--name", "constant", "--baselines"], "are both called constant"),
     ],
 )
 def test_wrong_use_is_said(root, model, words, said, capsys):
     words = [model if word == "MODEL" else word for word in words]
     assert main(["evaluate", *words, "--data", str(root), "--cache", "none"]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_figures_of_two_models_or_two_flips_do_not_share_a_folder(root, model, tmp_path, capsys):
+    other = str(tmp_path / "other.safetensors")
+    save_model(other, Model.create("small_iresnet", dim=16, input_size=(32, 32), widths=[4, 4, 8, 8]))
+
+    def judged(path: str, benchmark: str, flip: str) -> int:
+        words = ["evaluate", path, "--benchmark", benchmark, "--flip", flip, "--out", str(tmp_path / "out")]
+        return main([*words, "--data", str(root), "--cache", "none", "--intervals", "none"])
+
+    assert judged(model, "lfw", "none") == 0
+    assert judged(other, "lfw-allpairs", "none") == 2
+    assert "holds figures of net on lfw with another weights_digest" in capsys.readouterr().err
+    assert judged(model, "lfw-allpairs", "sum") == 2
+    assert "another flip (none; now sum)" in capsys.readouterr().err
+    assert judged(model, "lfw-allpairs", "none") == 0
+    assert set(load_results(tmp_path / "out")["results"]) == {"lfw", "lfw-allpairs"}
+    # What is judged anew is replaced.
+    assert judged(other, "lfw", "sum") == 2
+    (tmp_path / "out/results.json").unlink()
+    assert judged(model, "lfw", "none") == 0
+    assert judged(other, "lfw", "sum") == 0
+    assert load_results(tmp_path / "out")["model"] == "other"
+
+
+def test_a_screen_that_breaks_costs_no_results(root, model, tmp_path, monkeypatch):
+    def broken(*words):
+        raise RuntimeError("the screen is gone")
+
+    monkeypatch.setattr("unpg.cli.evaluate_verb.show_results", broken)
+    words = ["evaluate", model, "--benchmark", "lfw", "--data", str(root), "--cache", "none", "--intervals", "none"]
+    with pytest.raises(RuntimeError, match="gone"):
+        main([*words, "--out", str(tmp_path / "out")])
+    assert set(load_results(tmp_path / "out")["results"]) == {"lfw"}

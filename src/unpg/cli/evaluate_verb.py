@@ -4,11 +4,10 @@ import argparse
 import dataclasses
 import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
@@ -44,6 +43,7 @@ from unpg.evaluate import (
     ThresholdRule,
     chosen_threshold,
     judge_megaface_features,
+    load_results,
     open_benchmark,
     parse_threshold_rule,
     save_results,
@@ -51,6 +51,7 @@ from unpg.evaluate import (
 from unpg.evaluate.layouts import layout_text, set_of
 from unpg.evaluate.transfer import THRESHOLD_RULES
 from unpg.evaluate.verification import FOLD_RULES
+from unpg.train.setup import device_of
 from unpg.train.summary import environment
 
 __all__ = ["run"]
@@ -64,9 +65,8 @@ _Judged = PairResult | AllPairsResult | TemplateResult
 def run(arguments: Sequence[str]) -> None:
     """Parse, embed, judge, print and save. Of several processes (torchrun) each embeds a part; the first one prints."""
     found = _parser().parse_args(list(arguments))
-    with World.joined(device=found.device) as world:
-        if not world.alone and torch.device(found.device) == torch.device("cuda"):
-            found.device = f"cuda:{world.local_rank}"
+    with World.joined(device=device_of(found.device).type) as world:
+        found.device = str(device_of(found.device, world))
         _run(found, world)
 
 
@@ -91,11 +91,15 @@ def _run(found: argparse.Namespace, world: World) -> None:
     wanted = _baselines(found.baselines)
     model = open_model(found.model, found.import_as)
     name = found.name or Path(found.model).stem
+    if name in wanted:
+        raise ConfigError(f"The model and a baseline are both called {name}. Call the model otherwise with --name.")
     benchmarks = [_prepared(open_benchmark(b, found.data), found, settings) for b in dict.fromkeys(found.benchmark)]
     source = None
     if rule is not None:
         source = next((b for b in benchmarks if b.name == rule.benchmark), None)
         source = source or _prepared(open_benchmark(rule.benchmark, found.data), found, None)
+    if found.out:  # before the work, which would be lost
+        _require_own_folder(Path(found.out), weights_digest(model.backbone), found.flip, {b.name for b in benchmarks})
     judge = _Judge(found, settings, rule, source, console, world)
     # Baselines embed after the model, and each of them every set once.
     embeds: dict[str, EmbedFunction] = {name: judge.embedder(model)}
@@ -103,10 +107,6 @@ def _run(found: argparse.Namespace, world: World) -> None:
         made = MODEL_BASELINES[label](model, judge.embedder) if label in MODEL_BASELINES else BASELINES[label]
         embeds[label] = _once(made)
     rows = {label: judge.all(label, embed, benchmarks) for label, embed in embeds.items()}
-    for i in range(len(benchmarks)):
-        show_results({label: results[i] for label, results in rows.items()}, found.folds, console)
-    for note in dict.fromkeys(judge.notes):
-        console.print(note, highlight=False)
     if found.out and world.first:
         for label, results in rows.items():
             folder = Path(found.out) if label == name else Path(found.out) / label
@@ -121,6 +121,11 @@ def _run(found: argparse.Namespace, world: World) -> None:
                 data_digests={benchmark.name: benchmark.images.digest() for benchmark in benchmarks},
                 **own,
             )
+    for i in range(len(benchmarks)):
+        show_results({label: results[i] for label, results in rows.items()}, found.folds, console)
+    for note in dict.fromkeys(judge.notes):
+        console.print(note, highlight=False)
+    if found.out:
         console.print(f"Wrote {found.out}")
 
 
@@ -185,8 +190,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", help="folder for results.json and the scores (default: only print)")
     parser.add_argument("--name", help="what to call the model (default: the file's or folder's name)")
     parser.add_argument("--batch-size", type=int, default=32, help="images at once (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="threads that decode images")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--workers", type=int, default=1, help="threads that decode images (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ... (default: %(default)s)"
+    )
     parser.add_argument(
         "--cache",
         default=str(default_cache()),
@@ -214,11 +221,27 @@ def _judge_features(found: argparse.Namespace, settings: Bootstrap | None, conso
     results = [judge_megaface_features(name, facescrub, megaface, ending, found.data) for name in found.benchmark]
     if settings is not None:
         results = [result.with_intervals(settings) for result in results]
+    if found.out:
+        save_results(found.out, results, model=label)
     for result in results:
         show_results({label: result}, found.folds, console)
     if found.out:
-        save_results(found.out, results, model=label)
         console.print(f"Wrote {found.out}")
+
+
+def _require_own_folder(out: Path, digest: str, flip: str, judged: Collection[str]) -> None:
+    """Make the folder for results, unless figures that would stay in it are of other weights or another flip."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "results.json").exists():
+        return
+    kept = load_results(out)
+    stay = [name for name in kept["results"] if name not in judged]
+    for what, now in (("weights_digest", digest), ("flip", flip)):
+        if stay and kept.get(what, now) != now:
+            raise ConfigError(
+                f"--out {out} holds figures of {kept.get('model', 'a model')} on {', '.join(stay)} with another {what} "
+                f"({kept[what]}; now {now}), and one folder is one model. Choose another --out."
+            )
 
 
 def _baselines(named: list[str] | None) -> list[str]:
