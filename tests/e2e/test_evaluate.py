@@ -194,3 +194,15 @@ def test_a_screen_that_breaks_costs_no_results(root, model, tmp_path, monkeypatc
     with pytest.raises(RuntimeError, match="gone"):
         main([*words, "--out", str(tmp_path / "out")])
     assert set(load_results(tmp_path / "out")["results"]) == {"lfw"}
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(root, model, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(root / "lfw/images", tmp_path / "a[/b]" / "[bold]c")
+    words = ["a[/b]/[bold]c", "--data", str(root), "--cache", "none", "--replicates", "40", "--name", "mine [/v2]"]
+    assert main(["evaluate", model, "--benchmark", *words]) == 0
+    shown = capsys.readouterr().out
+    assert "a[/b]/[bold]c: 144 genuine" in shown
+    assert "mine [/v2]" in shown
+    assert main(["diagnose", model, "--data", "a[/b]/[bold]c"]) == 0
+    assert "a[/b]/[bold]c: 96 images of 24 people" in capsys.readouterr().out

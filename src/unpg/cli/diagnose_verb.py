@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from unpg.cli.model_option import open_model, presets
+from unpg.cli.screen import Screen
 from unpg.data.open_source import open_source
 from unpg.diagnose import DiagnoseOptions, diagnose_model, diagnose_run
 from unpg.errors import ConfigError
@@ -50,10 +53,12 @@ def run(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of images, batches and labels drawn (default: 0)")
     parser.add_argument("--out", help="folder for diagnosis.json and the pictures (default: the run folder)")
-    parser.add_argument("--workers", type=int, default=1, help="threads that decode images")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=1, help="threads that decode images (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ... (default: %(default)s)"
+    )
     found = parser.parse_args(list(arguments))
-    console = Console(highlight=False)
+    console = Screen(highlight=False, markup=False)  # names of files may look like it
     with Progress(console=console, transient=True) as progress:
         sets, is_run = _diagnosed(found, progress)
     for one in sets:
@@ -76,7 +81,7 @@ def _diagnosed(found: argparse.Namespace, progress: Progress) -> tuple[list[SetD
 
     def tell(name: str, done: int, total: int) -> None:
         if name not in tasks:
-            tasks[name] = progress.add_task(f"embedding {name}", total=total)
+            tasks[name] = progress.add_task(escape(f"embedding {name}"), total=total)
         progress.update(tasks[name], completed=done)
 
     options = DiagnoseOptions(
@@ -103,7 +108,7 @@ def _show(one: SetDiagnosis, console: Console) -> None:
     wdfs = one.wdfs
     p, n = wdfs.positives, wdfs.negatives
     people = f" of {one.identities:,} people" if one.identities else ""
-    console.print(f"\n[bold]{one.name}[/bold]: {one.images:,} images{people}")
+    console.print(Text.assemble("\n", (one.name, "bold"), f": {one.images:,} images{people}"))
     if one.unreadable:
         console.print(f"{one.unreadable:,} images left out: they cannot be read.")
     if one.flipped:

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
+from rich.text import Text
 
 from unpg.cli.model_option import open_model, presets
 from unpg.cli.result_table import BEST_THRESHOLD, show_results
+from unpg.cli.screen import Screen
 from unpg.data import ImageSet
 from unpg.distributed import World
 from unpg.embed import FLIPS, Model, SharedEmbeddings, default_cache, weights_digest
@@ -71,7 +73,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _run(found: argparse.Namespace, world: World) -> None:
-    console = Console(quiet=not world.first)
+    console = Screen(quiet=not world.first, markup=False)  # names of files may look like it
     if found.list or found.layout:
         _tell(found, console)
         return
@@ -212,7 +214,7 @@ def _tell(found: argparse.Namespace, console: Console) -> None:
         set_name = set_of(found.layout)
         if set_name is None:
             raise DataError(f"No set is called {found.layout!r}.{did_you_mean(found.layout, LAYOUTS)}")
-        console.print(layout_text(set_name), highlight=False, markup=False, soft_wrap=True)
+        console.print(layout_text(set_name), highlight=False, soft_wrap=True)
 
 
 def _judge_features(found: argparse.Namespace, settings: Bootstrap | None, console: Console) -> None:
@@ -350,7 +352,7 @@ class _Judge:
             benchmark = dataclasses.replace(benchmark, threshold=threshold, chosen=str(self.rule))
         result = benchmark.run(embed) if judged is None else judged
         began = time.perf_counter()
-        with self.console.status(f"drawing identities of {benchmark.name}"):
+        with self.console.status(Text(f"drawing identities of {benchmark.name}")):
             if foreign and threshold is not None:
                 if isinstance(result, _Judged):
                     result = result.with_threshold(threshold, str(self.rule), self.settings)

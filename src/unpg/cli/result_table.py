@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from unpg.evaluate import Result
 from unpg.evaluate.curves import target_name
@@ -32,12 +33,12 @@ def show_results(results: Mapping[str, Result], folds: str, console: Console) ->
     Args:
         results: By model; of one benchmark.
         folds: The rule whose accuracy is shown: one of the fold rules, or :data:`BEST_THRESHOLD`.
-        console: Where to.
+        console: Where to; without markup, since names may look like it.
     """
     told = {label: result.to_dict() for label, result in results.items()}
     first = next(iter(told.values()))
     rows = {label: {row.label: row for row in _rows(found, folds)} for label, found in told.items()}
-    console.print(f"\n[bold]{first['benchmark']}[/bold]: {_counts(first)}", highlight=False)
+    console.print(Text.assemble("\n", (first["benchmark"], "bold"), f": {_counts(first)}"))
     for table in _tables(rows, console):
         console.print(table)
     notes = {note for found in told.values() for note in _notes(found, folds)}

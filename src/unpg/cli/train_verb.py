@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loader
-from rich.console import Console
 
+from unpg.cli.screen import Screen
 from unpg.config import from_dict, load_yaml, read_yaml
 from unpg.distributed import World
 from unpg.errors import ConfigError, shown
@@ -121,4 +121,4 @@ def run(arguments: Sequence[str]) -> None:
     # A run that torchrun starts again, after one of its processes died, goes on from its newest checkpoint.
     again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0 and (out / "config.yaml").exists()
     with World.joined(device=device_of(config.device).type, timeout=config.timeout) as world:
-        train(config, out, resume=resume or again, resume_from=resume_from, console=Console(), world=world)
+        train(config, out, resume=resume or again, resume_from=resume_from, console=Screen(), world=world)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unpg.config import write_yaml
@@ -124,7 +125,7 @@ def _train(
     world.barrier()
     _say_setup(console, setup)
     if begun is not None:
-        console.print(begun)
+        console.print(begun, markup=False)
     trainer = _Trainer(setup, run, console)
     if chosen is not None:
         trainer.restore(chosen)
@@ -304,7 +305,9 @@ class _Trainer:
         if self.world.first:
             write_faults(self.run, self.loader.faults)
         for fault in self.loader.faults[self.told :]:
-            self.console.print(f"Unreadable: {fault.name} ({fault.reason}); {fault.substitute} stands in.")
+            self.console.print(
+                f"Unreadable: {fault.name} ({fault.reason}); {fault.substitute} stands in.", markup=False
+            )
         self.told = len(self.loader.faults)
 
     def all_faults(self) -> int:
@@ -315,7 +318,7 @@ class _Trainer:
     def warn(self, text: str) -> None:
         """On the screen and in the log."""
         self.log.write("warning", self.step, self.step / self.setup.steps_per_epoch, text=text)
-        self.console.print(f"[bold]Warning:[/bold] {text}")
+        self.console.print(f"[bold]Warning:[/bold] {escape(text)}")
 
     def evaluate(self) -> list[Result]:
         """Judge the network as it is on every benchmark."""
@@ -355,7 +358,7 @@ class _Trainer:
         worth = promise(checkpoint.values["conditions"], conditions(setup, self.world.size))
         self.console.print(f"Resuming after step {self.step} of {setup.steps}. {worth}")
         for place in leave_behind(self.run, path) if self.world.first else ():
-            self.console.print(f"Set aside, since the run goes on from before it: {place}")
+            self.console.print(f"Set aside, since the run goes on from before it: {place}", markup=False)
 
     def _stop(self, number: signal.Signals) -> None:
         self.save()
