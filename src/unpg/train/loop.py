@@ -447,6 +447,17 @@ def _few_positives(setup: Setup) -> str | None:
     )
 
 
+def _idle_unpg(setup: Setup) -> str | None:
+    """What to say of UNPG that would begin after the last step."""
+    options, epochs = setup.config.unpg, setup.config.epochs
+    if options is None or round(options.start_epoch * setup.steps_per_epoch) < setup.steps:
+        return None
+    return (
+        f"unpg.start_epoch is {options.start_epoch:g}, and after {epochs} epochs the run is over: UNPG never begins. "
+        "Start it earlier, or set unpg: null."
+    )
+
+
 def _say_setup(console: Console, setup: Setup) -> None:
     config = setup.config
     parameters = sum(p.numel() for p in setup.model.backbone.parameters())
@@ -458,6 +469,6 @@ def _say_setup(console: Console, setup: Setup) -> None:
         f"training  {config.epochs} epochs x {setup.steps_per_epoch} steps of {config.sampler.batch_size} images on "
         f"{setup.device}, {config.precision}"
     )
-    warning = _few_positives(setup)
-    if warning is not None:
-        console.print(f"[bold]Warning:[/bold] {warning}")
+    for warning in (_few_positives(setup), _idle_unpg(setup)):
+        if warning is not None:
+            console.print(f"[bold]Warning:[/bold] {warning}")
