@@ -58,6 +58,7 @@ def demo(out: Path, console: Console, *, data: str | None = None, **size: int) -
     """
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty. Remove it, or choose another folder with --out.")
+    out.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost
     extra = [open_benchmark("lfw", data)] if data is not None else []
     console.print("Rendering faces ...")
     config = demo_config(unified=False, **size)

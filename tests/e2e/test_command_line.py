@@ -87,6 +87,7 @@ def test_print_config_is_yaml_that_trains(recipe, tmp_path, capsys):
         (["evaluate", "nothing.safetensors", "--benchmark", "lfw"], "nothing.safetensors"),
         (["evaluate", "weights.ckpt", "--benchmark", "lfw"], "--import-as"),
         (["report", "no-such-folder"], "no-such-folder"),
+        (["train"], "there is no training set. Give --config recipe.yaml"),
         (["import", "none.ckpt", "--as", "mobilefacenet-xiaocer", "--out", "x.safetensors"], "Did you mean"),
     ],
 )
@@ -100,10 +101,18 @@ def test_wrong_use_is_one_clear_line(words, message, capsys, tmp_path, monkeypat
 
 
 def test_a_misspelt_setting_is_refused(recipe, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["train", "--config", str(recipe), "--optim.lrr", "1"])
-    assert stop.value.code == 2
-    assert "lrr" in capsys.readouterr().err
+    for words, said in (
+        (["--optim.lrr", "1"], "unrecognized arguments: --optim.lrr 1. Did you mean --optim.lr?"),
+        (["--optim.lrr=1"], "Did you mean --optim.lr?"),
+        (["--evaluation.benchmarks", "lfw"], "Got value: lfw\nSeveral values are written as a list: [a, b]."),
+        (["--epochs", "1.5"], "Got value: 1.5"),
+        (["--unpg.weight", "balance"], "Given value: balance"),
+    ):
+        assert main(["train", "--config", str(recipe), *words]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.startswith("unpg train: ")
+        assert "usage" not in error
     assert main(["train", "--config", str(recipe), "--out", str(tmp_path / "x"), "--loss.margin", "1"]) == 2
     assert "no setting 'margin'" in capsys.readouterr().err
 

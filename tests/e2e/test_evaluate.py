@@ -152,6 +152,8 @@ def test_list_and_layout(capsys, monkeypatch):
             "has the galleries first images",
         ),
         (["MODEL", "--benchmark", "ijbc"], "nist.gov"),
+        (["MODEL", "--benchmark", "lfw", "--device", "gpu"], "device must be auto, cpu, cuda or cuda:<n>, got 'gpu'"),
+        (["MODEL", "--benchmark", "lfw", "--name", "constant", "--baselines"], "are both called constant"),
     ],
 )
 def test_wrong_use_is_said(root, model, words, said, capsys):

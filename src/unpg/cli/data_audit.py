@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from unpg.audit import (
@@ -30,6 +30,7 @@ from unpg.embed import FLIPS, Model, cached_embed, default_cache, weights_digest
 from unpg.embed.memory import keep_freed_memory
 from unpg.errors import ConfigError, DataError
 from unpg.evaluate.allpairs import count_pairs
+from unpg.train.setup import device_of
 
 __all__ = ["add_options", "run_audit"]
 
@@ -76,9 +77,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="images at once (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="threads that decode images (default: 1)")
     parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="where the model runs (default here: %(default)s)",
+        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ... (default: %(default)s)"
     )
     parser.add_argument("--cache", help=f"folder of embeddings that are kept (default: {default_cache()})")
 
@@ -95,6 +94,7 @@ def run_audit(found: argparse.Namespace, image_set: ImageSet, console: Console) 
     except ImportError as error:
         raise ConfigError("The page of an audit needs the report extra: pip install 'unpg[report]'.") from error
     known = None if found.known is None else read_known(found.known)
+    found.device = str(device_of(found.device))
     if found.device == "cpu":
         keep_freed_memory()
     calibrating = found.against or found.source
@@ -104,6 +104,7 @@ def run_audit(found: argparse.Namespace, image_set: ImageSet, console: Console) 
     sets = {found.source: image_set} | {name: open_source(name) for name in named}
     _require_pairs(found, calibrating, sets[calibrating])
     model = open_model(found.model, found.import_as)
+    Path(found.out).mkdir(parents=True, exist_ok=True)  # before the work, which would be lost
     with Progress(console=Console(stderr=True), transient=True) as bar:
         sides = {name: _embedded(name, images, model, found, bar) for name, images in sets.items()}
         side, against = sides[found.source], None if found.against is None else sides[found.against]
@@ -131,7 +132,7 @@ class _Bars:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         if what not in self._tasks:
-            self._tasks[what] = int(self._bar.add_task(what, total=total))
+            self._tasks[what] = int(self._bar.add_task(escape(what), total=total))
         self._bar.update(self._tasks[what], completed=done)  # type: ignore[arg-type]
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -49,10 +50,15 @@ def run_convert(found: argparse.Namespace, console: Console) -> None:
     """Convert, and say what is not as it was.
 
     Raises:
-        ConfigError: ``--pairs`` without ``--to bin`` or the other way round.
+        ConfigError: ``--pairs`` without ``--to bin`` or the other way round, or an output inside the set.
     """
     if (found.to == "bin") != (found.pairs is not None):
         raise ConfigError("A .bin file is made of pairs: --to bin and --pairs go together.")
+    source, out = Path(found.source), Path(found.out)
+    if found.to != "bin" and source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise ConfigError(
+            f"--out {out} lies in {source}, and would become a part of that set. Name a folder beside it."
+        )
     with bar() as progress:
         task = progress.add_task("convert", total=None)
 

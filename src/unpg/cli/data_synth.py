@@ -14,6 +14,7 @@ from unpg.errors import ConfigError
 __all__ = ["add_options", "run_synth"]
 
 _SUBSET, _PAIRS = 20_000, 2_000
+_SHEETS = (".png", ".jpg", ".jpeg")
 _OWN: dict[str, dict[str, Any]] = {  # options that only one protocol has, and what they are if not given
     "kface": {"train": "T1", "subset": None, "pairs": None},
     "plain": {"views": 20, "vary": (), "first_identity": 0},
@@ -97,6 +98,8 @@ def run_synth(found: argparse.Namespace, console: Console) -> None:
 
     if found.out is None and found.sheet is None:
         raise ConfigError("Say where to write: --out FOLDER, --sheet FILE.png, or both.")
+    if found.sheet is not None and Path(found.sheet).suffix.lower() not in _SHEETS:
+        raise ConfigError(f"--sheet {found.sheet}: a picture is named .png or .jpg.")
     if found.out is not None and Path(found.out).exists():
         raise ConfigError(f"{found.out} exists. Remove it, or name another folder.")
     size = (found.size[0], found.size[1])

@@ -5,9 +5,8 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from unpg.cli import data_audit, data_convert, data_synth
+from unpg.cli.screen import Screen
 from unpg.data.check import check_set, write_findings
 from unpg.data.inspect import inspect_set
 from unpg.data.open_source import open_source
@@ -48,7 +47,7 @@ def run(arguments: Sequence[str]) -> None:
     text = "render people who do not exist: K-FACE's grid with its lists, or folders of identities"
     data_synth.add_options(verbs.add_parser("synth", help=text, description=text))
     found = parser.parse_args(list(arguments))
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = Screen(highlight=False, soft_wrap=True, markup=False)
     if found.verb == "synth":
         data_synth.run_synth(found, console)
         return

@@ -5,8 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from unpg.cli.screen import Screen
 from unpg.demo import demo
 
 __all__ = ["run"]
@@ -25,7 +24,7 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--views", type=int, default=12, help="images of each (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=12, help="passes over the data (default: %(default)s)")
     found = parser.parse_args(list(arguments))
-    console = Console()
+    console = Screen()
     began = time.perf_counter()
     size = {"identities": found.identities, "views": found.views, "epochs": found.epochs}
     demo(Path(found.out), console, data=found.data, **size)

@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from unpg.cli.model_option import open_model, presets
+from unpg.cli.screen import Screen
 from unpg.data.open_source import open_source
 from unpg.diagnose import DiagnoseOptions, diagnose_model, diagnose_run
 from unpg.errors import ConfigError
@@ -52,10 +54,12 @@ def run(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of images, batches and labels drawn (default: 0)")
     parser.add_argument("--out", help="folder for diagnosis.json and the pictures (default: the run folder)")
-    parser.add_argument("--workers", type=int, default=1, help="threads that decode images")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=1, help="threads that decode images (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ... (default: %(default)s)"
+    )
     found = parser.parse_args(list(arguments))
-    console = Console(highlight=False)
+    console = Screen(highlight=False, markup=False)  # names of files may look like it
     with Progress(console=console, transient=True) as progress:
         sets, is_run = _diagnosed(found, progress)
     for one in sets:
@@ -78,7 +82,7 @@ def _diagnosed(found: argparse.Namespace, progress: Progress) -> tuple[list[SetD
 
     def tell(name: str, done: int, total: int) -> None:
         if name not in tasks:
-            tasks[name] = progress.add_task(f"embedding {escape(name)}", total=total)
+            tasks[name] = progress.add_task(escape(f"embedding {name}"), total=total)
         progress.update(tasks[name], completed=done)
 
     options = DiagnoseOptions(
@@ -105,7 +109,7 @@ def _show(one: SetDiagnosis, console: Console) -> None:
     wdfs = one.wdfs
     p, n = wdfs.positives, wdfs.negatives
     people = f" of {one.identities:,} people" if one.identities else ""
-    console.print(f"\n[bold]{escape(one.name)}[/bold]: {one.images:,} images{people}")
+    console.print(Text.assemble("\n", (one.name, "bold"), f": {one.images:,} images{people}"))
     if one.unreadable:
         console.print(f"{one.unreadable:,} images left out: they cannot be read.")
     if one.flipped:
@@ -154,7 +158,7 @@ def _show_samples(one: SetDiagnosis, console: Console) -> None:
                 else ["", "", ""]
             )
             cells += ["" if quality is None else _percent(quality.twins_kept)] if twins else []
-        table.add_row(escape(sample.name), *cells)
+        table.add_row(sample.name, *cells)
     console.print(table)
     console.print(
         "W1: Wasserstein distance to S^n in cosine; KS: Kolmogorov-Smirnov distance. Tail: the hardest 0.1 % of S^n; "

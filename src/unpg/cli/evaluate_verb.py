@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
+from rich.text import Text
 
 from unpg.cli.model_option import open_model, presets
 from unpg.cli.result_table import BEST_THRESHOLD, show_results
+from unpg.cli.screen import Screen
 from unpg.data import ImageSet
 from unpg.distributed import World
 from unpg.embed import FLIPS, Model, SharedEmbeddings, default_cache, weights_digest
@@ -53,6 +53,7 @@ from unpg.evaluate.layouts import layout_text, set_of
 from unpg.evaluate.results import check_folder
 from unpg.evaluate.transfer import THRESHOLD_RULES
 from unpg.evaluate.verification import FOLD_RULES
+from unpg.train.setup import device_of
 from unpg.train.summary import environment
 
 __all__ = ["run"]
@@ -66,14 +67,13 @@ _Judged = PairResult | AllPairsResult | TemplateResult
 def run(arguments: Sequence[str]) -> None:
     """Parse, embed, judge, print and save. Of several processes (torchrun) each embeds a part; the first one prints."""
     found = _parser().parse_args(list(arguments))
-    with World.joined(device=found.device) as world:
-        if not world.alone and torch.device(found.device) == torch.device("cuda"):
-            found.device = f"cuda:{world.local_rank}"
+    with World.joined(device=device_of(found.device).type) as world:
+        found.device = str(device_of(found.device, world))
         _run(found, world)
 
 
 def _run(found: argparse.Namespace, world: World) -> None:
-    console = Console(quiet=not world.first)
+    console = Screen(quiet=not world.first, markup=False)  # names of files may look like it
     if found.list or found.layout:
         _tell(found, console)
         return
@@ -101,7 +101,8 @@ def _run(found: argparse.Namespace, world: World) -> None:
         source = next((b for b in benchmarks if b.name == rule.benchmark), None)
         source = source or _prepared(open_benchmark(rule.benchmark, found.data), found, None)
     digest = weights_digest(model.backbone)
-    if found.out:
+    if found.out:  # before the work, which would be lost
+        Path(found.out).mkdir(parents=True, exist_ok=True)
         judged = [benchmark.name for benchmark in benchmarks]
         check_folder(found.out, judged, weights_digest=digest, flip=found.flip)
         for label in wanted:
@@ -130,9 +131,9 @@ def _run(found: argparse.Namespace, world: World) -> None:
     for i in range(len(benchmarks)):
         show_results({label: results[i] for label, results in rows.items()}, found.folds, console)
     for note in dict.fromkeys(judge.notes):
-        console.print(note, highlight=False, markup=False)
+        console.print(note, highlight=False)
     if found.out:
-        console.print(f"Wrote {found.out}", markup=False)
+        console.print(f"Wrote {found.out}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -196,8 +197,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", help="folder for results.json and the scores (default: only print)")
     parser.add_argument("--name", help="what to call the model (default: the file's or folder's name)")
     parser.add_argument("--batch-size", type=int, default=32, help="images at once (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="threads that decode images")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--workers", type=int, default=1, help="threads that decode images (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ... (default: %(default)s)"
+    )
     parser.add_argument(
         "--cache",
         default=str(default_cache()),
@@ -216,7 +219,7 @@ def _tell(found: argparse.Namespace, console: Console) -> None:
         set_name = set_of(found.layout)
         if set_name is None:
             raise DataError(f"No set is called {found.layout!r}.{did_you_mean(found.layout, LAYOUTS)}")
-        console.print(layout_text(set_name), highlight=False, markup=False, soft_wrap=True)
+        console.print(layout_text(set_name), highlight=False, soft_wrap=True)
 
 
 def _judge_features(found: argparse.Namespace, settings: Bootstrap | None, console: Console) -> None:
@@ -232,7 +235,7 @@ def _judge_features(found: argparse.Namespace, settings: Bootstrap | None, conso
     for result in results:
         show_results({label: result}, found.folds, console)
     if found.out:
-        console.print(f"Wrote {found.out}", markup=False)
+        console.print(f"Wrote {found.out}")
 
 
 def _baselines(named: list[str] | None) -> list[str]:
@@ -341,7 +344,7 @@ class _Judge:
             benchmark = dataclasses.replace(benchmark, threshold=threshold, chosen=str(self.rule))
         result = benchmark.run(embed) if judged is None else judged
         began = time.perf_counter()
-        with self.console.status(f"drawing identities of {escape(benchmark.name)}"):
+        with self.console.status(Text(f"drawing identities of {benchmark.name}")):
             if foreign and threshold is not None:
                 if isinstance(result, _Judged):
                     result = result.with_threshold(threshold, str(self.rule), self.settings)

@@ -2,8 +2,10 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from unpg.cli.model_option import presets
+from unpg.errors import ConfigError
 from unpg.export import import_weights, save_model
 
 __all__ = ["run"]
@@ -16,6 +18,8 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--as", dest="preset", required=True, help=f"its form: {presets()}")
     parser.add_argument("--out", required=True, help="model file to write (.safetensors)")
     found = parser.parse_args(list(arguments))
+    if Path(found.out).suffix != ".safetensors":
+        raise ConfigError(f"--out {found.out}: a model file is known by its ending; let the name end in .safetensors.")
     model = import_weights(found.weights, preset=found.preset)
     save_model(found.out, model)
     print(f"Wrote {found.out}: {model.kind}, {model.backbone.dim}-d, input {model.preprocessing.size}")

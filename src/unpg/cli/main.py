@@ -1,7 +1,9 @@
 """``unpg VERB ...``: finds the verb, and turns our errors into one clear message."""
 
+import errno
 import importlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -47,6 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnpgError as error:
         print(f"unpg {verb}: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # `| head` has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor has Python to say so at its end
+        return 141  # as a shell says of SIGPIPE
+    except OSError as error:  # a folder that cannot be written, a full disk
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        print(f"unpg {verb}: {place}{error.strerror}. Mend that, or name another place.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"\nunpg {verb}: interrupted.", file=sys.stderr)
         return 130

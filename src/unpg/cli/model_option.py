@@ -30,10 +30,13 @@ def open_model(path: str, preset: str | None) -> Model:
     if not found.exists():
         raise DataError(f"{path} does not exist.")
     if found.is_dir():
+        if not (found / "model.safetensors").exists() and not (found / "config.yaml").exists():
+            raise DataError(f"{path} is no run folder: it holds neither config.yaml nor model.safetensors. Name a run.")
         found = found / "model.safetensors"
         if not found.exists():
             raise DataError(
-                f"{path} holds no model.safetensors: the run has not finished. `unpg train --resume` goes on with it."
+                f"{path} holds no model.safetensors: the run has not finished. It goes on with `unpg train --config "
+                f"{path}/config.yaml --out {path} --resume`."
             )
     if found.suffix != ".safetensors":
         raise DataError(f"{path} is not a model file of ours. For weights of others add --import-as: {presets()}.")

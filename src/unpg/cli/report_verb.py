@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from unpg.errors import ConfigError
 from unpg.report import RunData, load_run, run_differences, write_report, write_tables
 from unpg.report.run import settings
 from unpg.report.writers import WRITERS
 
 __all__ = ["run"]
 
+_PAGES = (".html", ".htm")
 _ENDS = {"html": ".html"} | {form: end for form, (end, _) in WRITERS.items()}
 
 
@@ -27,7 +29,11 @@ def run(arguments: Sequence[str]) -> None:
         help="what to call them, in the same order (default: folder names). One name for several: they are training "
         "seeds of one recipe; runs whose configurations differ in the seed alone are taken for that anyway",
     )
-    parser.add_argument("--out", default="report.html", help="the page to write (default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        default="report.html",
+        help="the page to write, .html; tables get its name with their ending (default: %(default)s)",
+    )
     parser.add_argument(
         "--format",
         nargs="+",
@@ -47,10 +53,16 @@ def run(arguments: Sequence[str]) -> None:
         parser.error(f"--names gives {len(found.names)} names for {len(found.runs)} runs")
     if "html" not in found.format and (found.figures or found.thumbnails):
         parser.error("--figures and --thumbnails belong to the page: add html to --format")
+    page = Path(found.out)
+    ending = page.suffix.lower()
+    if "html" in found.format and ending not in _PAGES:
+        raise ConfigError(f"--out {found.out}: the page is HTML; let its name end in .html.")
+    if ending not in (*_PAGES, *_ENDS.values()):
+        page = page.with_name(f"{page.name}.html")  # a dot in a name without an ending stays
     runs = _named(found.runs, found.names)
     written = []
     for form in dict.fromkeys(found.format):
-        path = Path(found.out).with_suffix(_ENDS[form]) if form != "html" else Path(found.out)
+        path = page if form == "html" else page.with_suffix(_ENDS[form])
         if form == "html":
             write_report(path, runs, found.title, figures=found.figures, thumbnails=found.thumbnails)
         else:

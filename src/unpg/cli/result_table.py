@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from unpg.evaluate import Result
 from unpg.evaluate.curves import target_name
@@ -34,12 +34,12 @@ def show_results(results: Mapping[str, Result], folds: str, console: Console) ->
     Args:
         results: By model; of one benchmark.
         folds: The rule whose accuracy is shown: one of the fold rules, or :data:`BEST_THRESHOLD`.
-        console: Where to.
+        console: Where to; without markup, since names may look like it.
     """
     told = {label: result.to_dict() for label, result in results.items()}
     first = next(iter(told.values()))
     rows = {label: {row.label: row for row in _rows(found, folds)} for label, found in told.items()}
-    console.print(f"\n[bold]{escape(first['benchmark'])}[/bold]: {_counts(first)}", highlight=False)
+    console.print(Text.assemble("\n", (first["benchmark"], "bold"), f": {_counts(first)}"))
     for table in _tables(rows, console):
         console.print(table)
     notes = {note for found in told.values() for note in _notes(found, folds)}
@@ -60,9 +60,9 @@ def _tables(rows: Mapping[str, Mapping[str, _Row]], console: Console) -> Iterato
         made = Table()
         made.add_column("percent", no_wrap=True)
         for model in models:
-            made.add_column(escape(model), justify="right", no_wrap=True)
+            made.add_column(model, justify="right", no_wrap=True)
         for name in names:
-            made.add_row(escape(name), *(_cell(rows[model].get(name)) for model in models))
+            made.add_row(name, *(_cell(rows[model].get(name)) for model in models))
         return made
 
     left = list(rows)

@@ -12,6 +12,7 @@ import rich.markup
 import rich.table
 from rich.console import Console
 
+from unpg.cli.screen import Screen
 from unpg.diagnose import DiagnoseOptions
 from unpg.errors import ConfigError, did_you_mean
 from unpg.study import Plan, Results, Study, read_study, results_path
@@ -57,7 +58,7 @@ def run(arguments: Sequence[str]) -> None:
     path = Path(found.study)
     study, base = read_study(path)
     results = Results(Path(found.results) if found.results else results_path(path, study.name))
-    console = Console(highlight=False, soft_wrap=True)
+    console = Screen(highlight=False, soft_wrap=True)
     for arm in getattr(found, "only", ()):
         if arm not in study.arms:
             raise ConfigError(f"--only: no arm is called {arm!r}.{did_you_mean(arm, study.arms)}")

@@ -1,14 +1,15 @@
 """``unpg train --config recipe.yaml --out runs/name --optim.lr 0.2``."""
 
+import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loader
-from rich.console import Console
 
+from unpg.cli.screen import Screen
 from unpg.config import from_dict, load_yaml, read_yaml
 from unpg.distributed import World
 from unpg.errors import ConfigError, shown
@@ -34,6 +35,21 @@ class _BoundedConfigFile(ActionConfigFile):
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         read_yaml(Path(values))
         super().__call__(parser, cfg, values, option_string)
+
+
+class _Parser(ArgumentParser):
+    """Says what is wrong as the other verbs do: in one message, without a page of usage before it."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if message.startswith("unrecognized arguments: "):
+            unknown = next((word for word in message.split() if word.startswith("--")), "").partition("=")[0]
+            near = difflib.get_close_matches(unknown, self._option_string_actions, n=1)
+            message += f". Did you mean {near[0]}?" if near else "."
+        if message == "the following arguments are required: data":
+            message = "there is no training set. Give --config recipe.yaml (see recipes/), or --data and --out."
+        if "<class 'tuple'>" in message:
+            message += "\nSeveral values are written as a list: [a, b]."
+        raise ConfigError(f"{message}\nAll settings: unpg train --help") from ex
 
 
 def _bounded(text: str) -> Any:
@@ -76,7 +92,7 @@ def _wanted(name: str) -> str:
 def parse(arguments: Sequence[str]) -> tuple[TrainConfig, Path, bool, Path | None]:
     """The configuration, the run folder, whether to resume, and from which checkpoint if not from the newest."""
     set_loader(_BOUNDED, _bounded, exceptions=(ConfigError,))
-    parser = ArgumentParser(
+    parser = _Parser(
         parser_mode=_BOUNDED,
         prog="unpg train",
         description="Train a face embedding. Every setting can stand in the YAML file and be overridden here; groups "
@@ -121,4 +137,4 @@ def run(arguments: Sequence[str]) -> None:
     # A run that torchrun starts again, after one of its processes died, goes on from its newest checkpoint.
     again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0 and (out / "config.yaml").exists()
     with World.joined(device=device_of(config.device).type, timeout=config.timeout) as world:
-        train(config, out, resume=resume or again, resume_from=resume_from, console=Console(), world=world)
+        train(config, out, resume=resume or again, resume_from=resume_from, console=Screen(), world=world)

@@ -358,8 +358,9 @@ class TrainConfig:
     """One training run.
 
     Args:
-        data: The training set: kind folder (roots, exclude, min_images, allow_missing) or synthetic (identities,
-            views, seed, size). ``$UNPG_DATA`` in a path is the data root (docs/data.md).
+        data: The training set: kind folder (roots, exclude, min_images, allow_missing), recordio, list, csv, parquet,
+            lmdb, webdataset, kface, joined, synthetic (identities, views, seed, size) or kface-twin, with its own
+            settings (docs/how-to/data.md). ``$UNPG_DATA`` in a path is the data root (docs/data.md).
         loss: The loss: kind arcface, cosface, magface, adaface, triplet, ... (CONTENTS.md lists them), with its own
             settings (s, m, ...).
         backbone: The network: kind (small_iresnet, iresnet18, mobilefacenet, ...), dim, and its own settings.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unpg.config import write_yaml
@@ -128,7 +129,7 @@ def _train(
     world.barrier()
     _say_setup(console, setup)
     if begun is not None:
-        console.print(begun)
+        console.print(begun, markup=False)
     trainer = _Trainer(setup, run, console)
     if chosen is not None:
         trainer.restore(chosen)
@@ -310,7 +311,9 @@ class _Trainer:
         if self.world.first:
             write_faults(self.run, self.loader.faults)
         for fault in self.loader.faults[self.told :]:
-            self.console.print(f"Unreadable: {fault.name} ({fault.reason}); {fault.substitute} stands in.")
+            self.console.print(
+                f"Unreadable: {fault.name} ({fault.reason}); {fault.substitute} stands in.", markup=False
+            )
         self.told = len(self.loader.faults)
 
     def all_faults(self) -> int:
@@ -321,7 +324,7 @@ class _Trainer:
     def warn(self, text: str) -> None:
         """On the screen and in the log."""
         self.log.write("warning", self.step, self.step / self.setup.steps_per_epoch, text=text)
-        self.console.print(f"[bold]Warning:[/bold] {text}")
+        self.console.print(f"[bold]Warning:[/bold] {escape(text)}")
 
     def evaluate(self) -> list[Result]:
         """Judge the network as it is on every benchmark."""
@@ -361,7 +364,7 @@ class _Trainer:
         worth = promise(checkpoint.values["conditions"], conditions(setup, self.world.size))
         self.console.print(f"Resuming after step {self.step} of {setup.steps}. {worth}")
         for place in leave_behind(self.run, path) if self.world.first else ():
-            self.console.print(f"Set aside, since the run goes on from before it: {place}")
+            self.console.print(f"Set aside, since the run goes on from before it: {place}", markup=False)
 
     def _stop(self, number: signal.Signals) -> None:
         self.save()
@@ -450,6 +453,17 @@ def _few_positives(setup: Setup) -> str | None:
     )
 
 
+def _idle_unpg(setup: Setup) -> str | None:
+    """What to say of UNPG that would begin after the last step."""
+    options, epochs = setup.config.unpg, setup.config.epochs
+    if options is None or round(options.start_epoch * setup.steps_per_epoch) < setup.steps:
+        return None
+    return (
+        f"unpg.start_epoch is {options.start_epoch:g}, and after {epochs} epochs the run is over: UNPG never begins. "
+        "Start it earlier, or set unpg: null."
+    )
+
+
 def _say_setup(console: Console, setup: Setup) -> None:
     config = setup.config
     parameters = sum(p.numel() for p in setup.model.backbone.parameters())
@@ -461,6 +475,6 @@ def _say_setup(console: Console, setup: Setup) -> None:
         f"training  {config.epochs} epochs x {setup.steps_per_epoch} steps of {config.sampler.batch_size} images on "
         f"{setup.device}, {config.precision}"
     )
-    warning = _few_positives(setup)
-    if warning is not None:
-        console.print(f"[bold]Warning:[/bold] {warning}")
+    for warning in (_few_positives(setup), _idle_unpg(setup)):
+        if warning is not None:
+            console.print(f"[bold]Warning:[/bold] {warning}")

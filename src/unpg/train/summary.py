@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.markup import escape
 from rich.table import Table
 
 import unpg
@@ -58,13 +59,14 @@ class RunSummary:
 
     def table(self) -> Table:
         """For the screen."""
-        table = Table(title=f"{self.run}: {self.steps:,} steps in {self.seconds:,.0f} s", title_justify="left")
+        title = f"{self.run}: {self.steps:,} steps in {self.seconds:,.0f} s"
+        table = Table(title=escape(title), title_justify="left")
         table.add_column("benchmark")
         table.add_column("metric")
         table.add_column("value", justify="right")
         for benchmark, metrics in self.results.items():
             for metric, value in metrics.items():
-                table.add_row(benchmark, metric, f"{100 * value:.2f} %")
+                table.add_row(escape(benchmark), metric, f"{100 * value:.2f} %")
         return table
 
 

@@ -40,14 +40,14 @@ def test_a_hostile_recipe_is_refused_by_name(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["laughs", "deep", "tag"])
-def test_so_is_a_file_that_a_recipe_names_in_place_of_a_group(tmp_path, name, capsys):
+def test_so_is_a_file_that_a_recipe_names_in_place_of_a_group(tmp_path, name):
     text, message = HOSTILE[name]
     other, file = tmp_path / "other.yaml", tmp_path / "recipe.yaml"
     other.write_text(text.replace("{folder}", str(tmp_path)))
     file.write_text(SOUND + f"optim: {json.dumps(str(other))}\n")
-    with pytest.raises(SystemExit):
+    with pytest.raises(ConfigError) as error:
         parse(["--config", str(file), "--out", str(tmp_path / "out")])
-    said = capsys.readouterr().err
+    said = str(error.value)
     assert "other.yaml" in said
     assert message in said
     assert not (tmp_path / "run").exists()

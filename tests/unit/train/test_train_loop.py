@@ -380,3 +380,11 @@ def test_a_loss_is_told_which_images_it_sees(tiny, tmp_path, monkeypatch):
     train(tiny(epochs=1), tmp_path / "run")
     assert [step for step, _ in seen] == list(range(len(seen)))
     assert torch.cat([ids for _, ids in seen]).unique().numel() == 64  # every image of the epoch, by its own number
+
+
+def test_unpg_that_never_begins_is_said(tiny, tmp_path):
+    for start, said in ((1, True), (0.5, False)):
+        out = io.StringIO()
+        late = tiny(unpg={"start_epoch": start}, epochs=1)
+        train(late, tmp_path / str(start), console=Console(file=out, width=200))
+        assert (f"unpg.start_epoch is {start}, and after 1 epochs the run is over" in out.getvalue()) == said
