@@ -94,7 +94,7 @@ def _run(found: argparse.Namespace, world: World) -> None:
     model = open_model(found.model, found.import_as)
     name = found.name or Path(found.model).stem
     if name in wanted:
-        raise ConfigError(f"The model is called {name!r}, as a baseline is: give it another --name.")
+        raise ConfigError(f"The model and a baseline are both called {name}: give the model another --name.")
     benchmarks = [_prepared(open_benchmark(b, found.data), found, settings) for b in dict.fromkeys(found.benchmark)]
     source = None
     if rule is not None:
