@@ -29,8 +29,9 @@ _AT_ONCE = 256  # classes whose embeddings are held in memory
 def imprint(setup: Setup, heads: Mapping[str, Head], classes: Collection[int], shared: Split = WHOLE) -> int:
     """Turn class weights to the mean direction of their people's unit embeddings (Qi et al., arXiv 1712.07136).
 
-    Their lengths stay as drawn, and so do those of people without a readable image, or whose embeddings cancel out. All
-    centers of a class begin at one place; the first image of the class that comes moves one of them away.
+    At length 1: a step turns the short vectors that are drawn (some 0.1) a hundred times as far, which would undo this at
+    once. Those of people without a readable image, or whose embeddings cancel out, stay as drawn. All centers of a
+    class begin at one place; the first image of the class that comes moves one of them away.
 
     Args:
         setup: A run that has not begun; its network has learned. Of several processes each embeds the people whose
@@ -64,8 +65,7 @@ def imprint(setup: Setup, heads: Mapping[str, Head], classes: Collection[int], s
             whole[first:last] = centers
             whole = total(whole, world)
         turned = whole.repeat_interleave(head.centers, dim=0)
-        known = turned.any(dim=1, keepdim=True)
-        head.weight.copy_(torch.where(known, turned * head.weight.norm(dim=1, keepdim=True), head.weight))
+        head.weight.copy_(torch.where(turned.any(dim=1, keepdim=True), turned, head.weight))
     return int(total(centers.any(dim=1).sum(), world))
 
 
