@@ -88,6 +88,7 @@ def test_print_config_is_yaml_that_trains(recipe, tmp_path, capsys):
         (["evaluate", "weights.ckpt", "--benchmark", "lfw"], "--import-as"),
         (["report", "no-such-folder"], "no-such-folder"),
         (["import", "none.ckpt", "--as", "mobilefacenet-xiaocer", "--out", "x.safetensors"], "Did you mean"),
+        (["import", "weights.ckpt", "--as", "insightface-mbf", "--out", "x.st"], "ends in .safetensors"),
     ],
 )
 def test_wrong_use_is_one_clear_line(words, message, capsys, tmp_path, monkeypatch):
