@@ -89,6 +89,7 @@ def test_print_config_is_yaml_that_trains(recipe, tmp_path, capsys):
         (["report", "no-such-folder"], "no-such-folder"),
         (["train"], "there is no training set. Give --config recipe.yaml"),
         (["import", "none.ckpt", "--as", "mobilefacenet-xiaocer", "--out", "x.safetensors"], "Did you mean"),
+        (["import", "weights.ckpt", "--as", "insightface-mbf", "--out", "x.st"], "ends in .safetensors"),
     ],
 )
 def test_wrong_use_is_one_clear_line(words, message, capsys, tmp_path, monkeypatch):

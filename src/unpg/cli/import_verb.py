@@ -18,8 +18,8 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--as", dest="preset", required=True, help=f"its form: {presets()}")
     parser.add_argument("--out", required=True, help="model file to write (.safetensors)")
     found = parser.parse_args(list(arguments))
-    if Path(found.out).suffix != ".safetensors":
-        raise ConfigError(f"--out {found.out}: a model file is known by its ending; let the name end in .safetensors.")
+    if Path(found.out).suffix != ".safetensors":  # by which other verbs know a model file
+        raise ConfigError(f"--out is the name of a model file, which ends in .safetensors; got {found.out}.")
     model = import_weights(found.weights, preset=found.preset)
     save_model(found.out, model)
     print(f"Wrote {found.out}: {model.kind}, {model.backbone.dim}-d, input {model.preprocessing.size}")

@@ -79,7 +79,7 @@ def import_weights(
 
     Raises:
         ConfigError: Neither preset nor kind and preprocessing, or a setting that the backbone does not know.
-        DataError: The file cannot be read safely, or its tensors are not those of the backbone.
+        DataError: The file cannot be read safely, or its tensors are not those of the backbone, or not finite.
     """
     if preset is None and (kind is None or preprocessing is None):
         raise ConfigError(
@@ -118,6 +118,12 @@ def import_weights(
             foreign.kind, dim=foreign.dim, input_size=foreign.preprocessing.size, **foreign.settings
         )
     fill(backbone, tensors, str(path))
+    wild = [name for name, value in backbone.state_dict().items() if not value.isfinite().all()]
+    if wild:
+        raise DataError(
+            f"{path}: {len(wild)} of the tensors are not finite in float32 (NaN, infinite or too large), the first is "
+            f"{wild[0]}. Training had diverged, or the file is damaged: take an earlier checkpoint, or fetch it again."
+        )
     info = {
         "imported_from": Path(path).name,
         "file_sha256": file_digest(path),
@@ -150,12 +156,14 @@ def _iresnet(state: State) -> tuple[str, int]:
         (3, 13, 30, 3): "iresnet100",
         (6, 26, 60, 6): "iresnet200",
     }
-    if blocks not in kinds or "fc.weight" not in state:
+    last = state.get("fc.weight")
+    if blocks not in kinds or last is None or last.ndim != 2:
         raise DataError(
-            f"not the weights of an IResNet: blocks per stage {blocks}, known {', '.join(map(str, kinds))}; "
-            f"names begin with {', '.join(list(state)[:3])}. Choose another preset."
+            f"not the weights of an IResNet: blocks per stage {blocks}, known {', '.join(map(str, kinds))}; fc.weight, "
+            f"a matrix there, is {'missing' if last is None else f'of shape {tuple(last.shape)}'}; names begin with "
+            f"{', '.join(list(state)[:3])}. Choose another preset."
         )
-    return kinds[blocks], len(state["fc.weight"])
+    return kinds[blocks], len(last)
 
 
 @IMPORTERS.register("insightface-iresnet")
@@ -186,10 +194,11 @@ def mobilefacenet_xiaoccer(state: State) -> ForeignModel:
 def insightface_mbf(state: State) -> ForeignModel:
     """``mbf`` and ``mbf_large`` of insightface's ``arcface_torch``; scale and blocks read off the tensors."""
     stem, last = state.get("layers.0.layers.0.weight"), state.get("features.layers.2.weight")
-    if stem is None or last is None:
+    if stem is None or last is None or stem.ndim != 4 or last.ndim != 2:
         raise DataError(
-            "not the weights of insightface's mbf: layers.0.layers.0.weight or features.layers.2.weight is missing; "
-            f"names begin with {', '.join(list(state)[:3])}. Choose another preset."
+            "not the weights of insightface's mbf: layers.0.layers.0.weight (of a convolution) or "
+            "features.layers.2.weight (a matrix) is missing or of another form; names begin with "
+            f"{', '.join(list(state)[:3])}. Choose another preset."
         )
     counts = [
         len({found[1] for name in state if (found := re.match(rf"layers\.{part}\.layers\.(\d+)\.layers\.", name))})

@@ -291,10 +291,16 @@ def sphereface2(
 
 def _balanced_threshold(positive: float, negative: float, odds: float) -> float:
     """B where ``odds log(1 + e^(b - positive)) + log(1 + e^(negative - b))`` is least: the slopes in e^b balance."""
-    # odds / (1 + e^positive x) = 1 / (1 + x e^-negative) with x = e^-b; a quadratic in x, taken in log space.
-    gap = (1 - odds) ** 2 + 4 * odds * math.exp(positive - negative)
-    x = 2 * odds / (1 - odds + math.sqrt(gap))
-    return negative - math.log(x) if x > 0 else negative
+    # With x = e^(negative - b) and g = e^(positive - negative): g x^2 + (1 - odds) x = odds, solved for log x. Either
+    # form of the root adds two numbers of one sign: the other would lose all digits, g being next to nothing.
+    if odds == 1:
+        return (positive + negative) / 2
+    apart = positive - negative
+    root = math.sqrt((1 - odds) ** 2 + 4 * odds * math.exp(apart))
+    if odds < 1:
+        x = 2 * odds / (1 - odds + root)
+        return negative - math.log(x) if x > 0 else negative
+    return negative - (math.log((odds - 1 + root) / 2) - apart)
 
 
 @LOSSES.register("uniface")

@@ -174,6 +174,29 @@ def test_a_file_of_another_network_is_named(tmp_path, preset):
         import_weights(tmp_path / "w", preset=preset)
 
 
+@pytest.mark.parametrize("last", [torch.tensor(1.0), torch.zeros(5)])
+def test_a_last_layer_that_is_no_matrix_is_named(tmp_path, iresnet18, last):
+    torch.save({**iresnet18[1], "fc.weight": last}, tmp_path / "w")
+    with pytest.raises(DataError, match="/w: not the weights of an IResNet.*fc.weight"):
+        import_weights(tmp_path / "w", preset="unpg-authors")
+    mbf = {"layers.0.layers.0.weight": torch.zeros(64, 3, 3, 3), "features.layers.2.weight": last}
+    torch.save(mbf, tmp_path / "w")
+    with pytest.raises(DataError, match="/w: not the weights of insightface's mbf.*features.layers.2.weight"):
+        import_weights(tmp_path / "w", preset="insightface-mbf")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("bn2.bias", torch.nan), ("bn1.running_var", torch.inf), ("fc.bias", 1e300)]
+)
+def test_weights_that_are_not_finite_are_refused(tmp_path, iresnet18, name, value):
+    _, state = iresnet18
+    spoiled = state[name].double()
+    spoiled[1] = value
+    torch.save({**state, name: spoiled}, tmp_path / "w")
+    with pytest.raises(DataError, match=f"/w: 1 of the tensors are not finite.*{name}"):
+        import_weights(tmp_path / "w", preset="insightface-iresnet")
+
+
 def test_too_little_or_unknown_is_refused(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "w")
     with pytest.raises(ConfigError, match="needs a preset, or kind and preprocessing.*insightface-iresnet"):

@@ -622,3 +622,15 @@ def test_a_sum_is_unified_as_the_error_says(name):
     whole = SumLoss({first[0]: unpg(first[1]), **dict(others)})
     statistics = whole(torch.randn(12, DIM), torch.arange(12) % CLASSES, step=0).statistics
     assert 0 < statistics["share/batch"] < 1
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 50])
+@pytest.mark.parametrize("s", [8.0, 40.0, 64.0, 2000.0])
+@pytest.mark.parametrize("balance", [0.5, 0.7, 0.99])
+def test_the_threshold_of_sphereface2_balances_pulls_for_few_classes_and_large_scales(classes, s, balance):
+    loss = LOSSES.build("sphereface2", {"s": s, "balance": balance}, num_classes=classes, dim=DIM)
+    b = loss.aggregate.bias.detach().double()
+    lift = 2 * 0.5**3 - 1
+    odds = torch.tensor(balance / ((1 - balance) * max(classes - 1, 1)), dtype=torch.float64)
+    pull = odds.log() + torch.nn.functional.logsigmoid(b - s * (lift - 0.4))
+    torch.testing.assert_close(pull, torch.nn.functional.logsigmoid(s * (lift + 0.4) - b), rtol=1e-6, atol=1e-6 * s)

@@ -106,6 +106,28 @@ def test_softplus_is_exact_everywhere():
     torch.testing.assert_close(x.grad, x.detach().sigmoid(), rtol=1e-14, atol=0)
 
 
+@pytest.mark.parametrize(("dtype", "far"), [(torch.float32, 1e20), (torch.float32, 1e38), (torch.float64, 1e200)])
+def test_features_whose_square_overflows_keep_direction_and_gradient(dtype, far):
+    g = torch.Generator().manual_seed(0)
+    x, pull = torch.rand(2, 3, 5, generator=g, dtype=dtype)
+    long, short = (x * far).requires_grad_(), x.clone().requires_grad_()
+    for rows in long, short:
+        (normalize(rows).vectors * pull).sum().backward()
+    torch.testing.assert_close(normalize(long).vectors, normalize(short).vectors, rtol=1e-5, atol=0)
+    torch.testing.assert_close(normalize(long).norms / far, normalize(short).norms, rtol=1e-5, atol=0)
+    torch.testing.assert_close(long.grad * far, short.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_other_features_are_divided_by_their_lengths_to_the_bit():
+    x = torch.randn(64, 77, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    unit, norms = normalize(x)
+    length = x.square().sum(dim=1, keepdim=True).sqrt()
+    assert torch.equal(norms, length)
+    assert torch.equal(unit, x / length)
+    pulls = (torch.autograd.grad(rows.sigmoid().sum(), x)[0] for rows in (unit, x / length))
+    assert torch.equal(*pulls)
+
+
 def test_normalize():
     x = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-18, 0.0]], requires_grad=True)
     unit, norms = normalize(x)
