@@ -31,14 +31,23 @@ class DiscardCurve:
     fmr: float
 
     def area_above_ideal(self, until: float = 0.2) -> float:
-        """Area between curve and ideal from 0 to the discard share ``until``: 0 is perfect."""
+        """Area between curve and ideal from 0 to the discard share ``until``, points joined by lines: 0 is perfect.
+
+        Raises:
+            ConfigError: ``until`` is not in (0, 1].
+            DataError: Fewer than two points of the curve lie below ``until``.
+        """
         if not 0 < until <= 1:
             raise ConfigError(f"The area is taken up to a share in (0, 1]; got {until}.")
         inside = self.discarded <= until
         if inside.sum() < 2:
             raise DataError(f"Fewer than two points of the curve lie below a discard share of {until}.")
-        gap = (self.fnmr - self.ideal)[inside]
-        return float(np.sum((gap[1:] + gap[:-1]) / 2 * np.diff(self.discarded[inside])))
+        gap = self.fnmr - self.ideal
+        # A curve whose next cut lies beyond ends in between; one whose last cut lies before ends there.
+        end = min(until, float(self.discarded[-1]))
+        x = np.append(self.discarded[inside], end)
+        y = np.append(gap[inside], np.interp(end, self.discarded, gap))
+        return float(np.sum((y[1:] + y[:-1]) / 2 * np.diff(x)))
 
 
 def pair_quality(first: ArrayLike, second: ArrayLike) -> NDArray[Any]:

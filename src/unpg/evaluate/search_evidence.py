@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unpg.evaluate.bootstrap import FEWEST_UNITS
 from unpg.evaluate.curves import allowed_errors, target_name
 from unpg.evaluate.identification import Searches
 from unpg.evaluate.weighted import WeightedCurve
@@ -78,11 +79,16 @@ class SearchEvidence:
         verified = [g.verification.people for g in found if g.verification is not None]
         names = np.unique(np.concatenate([*(g.people for g in found), *verified]))
         self.units = len(names)
-        self.notes = ("galleries and distractors stay as they are: only the people who search are drawn", *notes)
         parts = [np.searchsorted(names, g.people) for g in found]
         units, mated = np.concatenate(parts), np.concatenate([g.searches.mated for g in found])
         self.genuine_pairs: NDArray[np.int64] = np.bincount(units[mated], minlength=self.units)
         self.lone: NDArray[np.int64] = np.bincount(units[~mated], minlength=self.units)
+        own = ["galleries and distractors stay as they are: only the people who search are drawn"]
+        strangers = np.count_nonzero(self.lone)
+        if 0 < strangers < FEWEST_UNITS:
+            said = f"no intervals of rates at an FPIR from {strangers} people with non-mated searches"
+            own.append(f"{said}; {FEWEST_UNITS} are needed")
+        self.notes = (*own, *notes)
         ends = np.cumsum([len(part) for part in parts]).tolist()
         self.digest = hashlib.sha256(
             b"searches" + np.concatenate([units, mated, *verified]).astype("<i8").tobytes() + str(ends).encode()
@@ -92,9 +98,10 @@ class SearchEvidence:
         }
 
     def genuine_pairs_of(self, figure: str) -> NDArray[np.int64]:
-        """All: no figure is of a part."""
-        del figure
-        return self.genuine_pairs
+        """Mated searches; of a TPIR at an FPIR, whose threshold others make, the searches of the fewer people."""
+        if not figure.startswith("tpir@"):
+            return self.genuine_pairs
+        return min(self.genuine_pairs, self.lone, key=np.count_nonzero)
 
     def figures(self, weights: NDArray[np.int64], targets: Sequence[float]) -> dict[str, float]:
         """Rates by name, as in ``metrics()``, under ``weights`` (u,); NaN where the weights leave no searches.

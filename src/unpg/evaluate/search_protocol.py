@@ -85,7 +85,8 @@ class IdentificationResult:
         per_gallery: The figures of each gallery or trial, by name.
         distractors: Images in the gallery that are nobody sought.
         pooling: How images became templates; None if nothing was pooled.
-        mean_less_std: Report the mean less the standard deviation over the galleries too, as BLUFR does.
+        mean_less_std: Report the mean less the standard deviation over the galleries too, as BLUFR does; one alone has
+            none.
         notes: What a reader must know.
         intervals: Of the figures; None if nobody asked.
         replicates: What they were cut from.
@@ -127,7 +128,7 @@ class IdentificationResult:
         parts = [_metrics(gallery) for gallery in self.per_gallery.values()]
         shared = [name for name in parts[0] if all(name in part for part in parts)]
         found = {name: self._mean([part[name] for part in parts]) for name in shared}
-        if self.mean_less_std:
+        if self.mean_less_std and len(parts) > 1:
             for name in shared:
                 values = [part[name] for part in parts]
                 found[f"{name} (mean - std)"] = self._mean(values) - float(np.std(values, ddof=1))

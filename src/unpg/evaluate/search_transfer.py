@@ -109,6 +109,10 @@ def judge_searches_at(
                 )
                 for name, rate in rates.items()
             }
+            strangers = np.count_nonzero(evidence.lone)
+            if 0 < strangers < FEWEST_UNITS:
+                reason = f"{strangers} people with non-mated searches; {FEWEST_UNITS} are needed"
+                intervals["fpir"] = Interval(None, None, "refused", reason)
     return SearchesAtThreshold(
         chosen,
         threshold,

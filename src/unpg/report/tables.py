@@ -159,11 +159,18 @@ def _columns(figures: Sequence[Mapping[str, Any]]) -> list[str]:
     for key, start in (("tpir_at_fpir", "tpir@fpir="), ("tar_at_far", "tar@far=")):
         targets = {f"{start}{target_name(p['target'])}": float(p["target"]) for f in figures for p in f.get(key, ())}
         for metric in named:
-            if metric.startswith(start) and " " not in metric:
+            if metric.startswith(start) and _is_number(metric.removeprefix(start)):
                 targets[metric] = float(metric.removeprefix(start))
         ordered += sorted(targets, key=lambda m: -targets[m])
     ordered += [spread for m in ordered if (spread := f"{m} (mean - std)") in named]
     return ordered + sorted(named - set(ordered))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _cell(figures: Mapping[str, Any], column: str) -> Cell:

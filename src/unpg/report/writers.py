@@ -129,7 +129,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\char34{}",  # \textquotedbl is not in every font encoding
     "−": "$-$",
     "±": r"$\pm$",
     "×": r"$\times$",

@@ -1,5 +1,7 @@
 """Identification against loops over probes on the made sets, and draws against searches that are really repeated."""
 
+import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -175,6 +177,10 @@ def test_blufr_is_mean_less_deviation_of_its_trials(every_set):
     intervals = result.with_intervals(Bootstrap(replicates=40)).intervals
     assert set(intervals.figures) == {"rank=1", "rank=5", "rank=10"}  # without the pairs, no interval of theirs
     assert "mean - std has no interval" in intervals.notes[-1]
+    # One trial has no deviation, and JSON no NaN.
+    alone = dataclasses.replace(result, per_gallery={"trial 1": result.per_gallery["trial 1"]})
+    assert not [name for name in alone.metrics() if name.endswith("(mean - std)")]
+    json.dumps(alone.to_dict(), allow_nan=False)
 
 
 def test_refined_megaface_leaves_the_noise_out(every_set):

@@ -114,3 +114,17 @@ def test_searches_that_were_not_kept_are_said():
     bare = replace(one, per_gallery={"g": replace(one.per_gallery["g"], people=None)})
     with pytest.raises(ConfigError, match="'g' was judged without keeping its searches"):
         bare.with_threshold(0.3, "lfw:eer")
+
+
+def test_rates_that_rest_on_few_strangers_have_no_intervals():
+    some = result(g=made(4, people=60, mated_share=0.75))  # 15 people who are not enrolled
+    rates = some.with_threshold(0.3, "lfw:eer", Bootstrap(60)).at_threshold
+    assert rates.intervals["fpir"].low is rates.intervals["fpir"].high is None
+    assert rates.intervals["fpir"].reason == "15 people with non-mated searches; 20 are needed"
+    assert rates.intervals["fnir"].low is not None
+    found = some.with_intervals(Bootstrap(60)).intervals
+    assert set(found.figures) == {"rank=1", "rank=5", "rank=10"}
+    assert found.notes[-1].startswith("no intervals of rates at an FPIR from 15 people")
+    enough = result(g=made(4, people=80, mated_share=0.75)).with_intervals(Bootstrap(60)).intervals
+    assert "tpir@fpir=1e-1" in enough.figures
+    assert not any("FPIR" in note for note in enough.notes)

@@ -184,3 +184,16 @@ def test_many_partners_and_few_give_the_same_scores(monkeypatch):
     np.testing.assert_allclose(many, few, atol=2e-6)
     rows = [(found.rows([a])[0], found.rows([b])[0]) for a, b in zip(first, second, strict=True)]
     np.testing.assert_allclose(many, [found.vectors[a] @ found.vectors[b] for a, b in rows], atol=2e-6)
+
+
+def test_the_area_ends_where_it_is_asked_to():
+    # Cuts at 0, 0.1 and 0.6 of the genuine pairs: half of what lies up to 0.2 is between two of them.
+    quality = np.repeat([0, 1, 2, 9], [10, 50, 40, 100])
+    same = np.arange(200) < 100
+    scores = np.where(same, np.where(np.arange(200) % 5 == 0, 0.0, 1.0), 0.0)
+    curve = error_versus_discard(scores, same, quality, fmr=0.01)
+    assert curve.discarded.tolist() == [0.0, 0.1, 0.6]
+    shares = np.linspace(0, 0.2, 2001)
+    gap = np.interp(shares, curve.discarded, curve.fnmr - curve.ideal)
+    assert curve.area_above_ideal(0.2) == pytest.approx(np.mean((gap[1:] + gap[:-1]) / 2) * 0.2)
+    assert curve.area_above_ideal(1.0) == curve.area_above_ideal(0.6)  # there is no curve beyond the last cut

@@ -312,3 +312,9 @@ def test_few_false_matches_do_not_look_like_none():
     row = cells(table, "all", "x")
     assert (row["FMR"].text, row["FMR"].interval) == ("0.00032", "0.00 to 0.0041")
     assert (row["FNMR"].text, row["Accuracy"].text) == ("2.00", "100.00")
+
+
+def test_a_figure_with_a_strange_name_is_shown_last():
+    metrics = {"tar@far=strict": 0.25, "tar@far=1e-3": 0.5}
+    (table,) = result_tables([RunData("x", results={"mine": {"protocol": "pairs", "metrics": metrics}})])
+    assert [cell.text for cell in cells(table, "mine", "x").values()] == ["50.00", "25.00"]

@@ -118,3 +118,8 @@ def test_all_formats_of_a_whole_report(runs, tmp_path):
             assert text.count(r"\begin{tabular}") == len(report_tables(runs))
     with pytest.raises(ConfigError, match="md, csv, latex; got 'docx'"):
         write_tables(tmp_path / "r.docx", runs, "docx")
+
+
+def test_latex_quotes_need_no_font_encoding():
+    table = Table("T", ("a", "b"), (("", "", ((Cell('say "x"'), Cell("1")),)),))
+    assert r"say \char34{}x\char34{} & 1" in to_latex([table], "t")
