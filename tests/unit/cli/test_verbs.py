@@ -42,7 +42,7 @@ def test_a_name_that_nobody_could_open_is_refused_before_the_work(tmp_path, caps
     for words, said in (
         (["report", "run", "--out", "page.pdf"], "let its name end in .html"),
         (["report", "run", "--out", "page.md", "--format", "html", "md"], "let its name end in .html"),
-        (["import", "w.ckpt", "--as", "insightface-mbf", "--out", "w.pth"], "let the name end in .safetensors"),
+        (["import", "w.ckpt", "--as", "insightface-mbf", "--out", "w.pth"], "ends in .safetensors"),
         (["data", "synth", "--protocol", "plain", "--identities", "2", "--sheet", "sheet"], "is named .png or .jpg"),
         (["evaluate", "study", "--benchmark", "lfw"], "study is no run folder"),
         (["evaluate", "study/run", "--benchmark", "lfw"], "--config study/run/config.yaml --out study/run --resume"),
