@@ -60,6 +60,8 @@ def run(arguments: Sequence[str]) -> None:
     )
     found = parser.parse_args(list(arguments))
     console = Screen(highlight=False, markup=False)  # names of files may look like it
+    if found.out:
+        Path(found.out).mkdir(parents=True, exist_ok=True)  # before the work, which would be lost
     with Progress(console=console, transient=True) as progress:
         sets, is_run = _diagnosed(found, progress)
     for one in sets:

@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        print(f"unpg {verb}: {place}{error.strerror}. Mend that, or name another place.", file=sys.stderr)
+        what = "is there already, and is no folder" if isinstance(error, FileExistsError) else error.strerror
+        print(f"unpg {verb}: {place}{what}. Mend that, or name another place.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\nunpg {verb}: interrupted.", file=sys.stderr)

@@ -127,7 +127,11 @@ def csv_set(
     _, header = next(table, (1, []))
     for column in (path_column, identity_column):
         if column not in header:
-            raise DataError(f"{file}, line 1: no column is called {column!r}.{did_you_mean(column, header)}")
+            raise DataError(
+                f"{file}, line 1: no column is called {column!r}.{did_you_mean(column, header)} Columns are separated "
+                f"by commas; path_column and identity_column, in a recipe or a .yaml file in place of this one, name "
+                f"others."
+            )
     at = header.index(path_column), header.index(identity_column)
     rows = []
     for number, cells in table:

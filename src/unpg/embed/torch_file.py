@@ -90,7 +90,9 @@ def _check_pickle(data: bytes | mmap.mmap, pickles: int, path: Path) -> None:
         raise
     # What is no pickle is judged by torch, which says so; a cut-off one would be asked for what it declares.
     except Exception as error:
-        raise DataError(f"{path} ({size} bytes) is no whole torch checkpoint: {error}. Fetch it again.") from error
+        raise DataError(
+            f"{path} ({size} bytes) is no whole torch checkpoint: {error}. Name the file of weights, or fetch it again."
+        ) from error
 
 
 class _Bytes:

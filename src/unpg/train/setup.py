@@ -17,7 +17,7 @@ from unpg.data.source import SOURCES
 from unpg.distributed import ALONE, World, global_batch_norm
 from unpg.embed.memory import keep_freed_memory
 from unpg.embed.model import Model
-from unpg.errors import ConfigError
+from unpg.errors import ConfigError, DataError, ShapeError
 from unpg.evaluate import AllPairsBenchmark, Benchmark, data_root, open_benchmark
 from unpg.heads import FullHead, Head, SampledHead, ShardedHead, making_heads
 from unpg.losses import LOSSES, PairLoss, SumLoss, unpg
@@ -27,6 +27,7 @@ from unpg.train.activation import recompute_blocks
 from unpg.train.config import TrainConfig
 from unpg.train.optim import build_optimizer
 from unpg.train.parallel import RankSampler, compares_the_batch
+from unpg.transforms.tensor import Preprocessing
 
 __all__ = ["Setup", "device_of", "located", "prepare", "resolve", "seed_of"]
 
@@ -98,6 +99,7 @@ def prepare(config: TrainConfig, world: World = ALONE) -> Setup:
     Raises:
         ConfigError: A setting does not fit the data or the machine.
         DataError: The data are missing or broken.
+        ShapeError: The network's input cannot be made of the images to train or to judge with.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -130,6 +132,8 @@ def prepare(config: TrainConfig, world: World = ALONE) -> Setup:
             f"sharded. (A loss that compares the images of a batch can have both, with pairs: whole.)"
         )
     _require_images(config, len(images), model.backbone, world)
+    for what, of in (("the training set", images), *((benchmark.name, benchmark.images) for benchmark in benchmarks)):
+        _require_fitting(config.preprocessing, of, what)
     model.backbone.to(device)
     if config.global_batch_norm:
         global_batch_norm(model.backbone, world)  # which goes by the device
@@ -143,6 +147,20 @@ def prepare(config: TrainConfig, world: World = ALONE) -> Setup:
         torch.manual_seed(seed_of(config.seed, 0, world.rank))  # from here on each draws its own: dropout
         sampler = RankSampler(sampler, world, config.accumulate)
     return Setup(config, device, images, sampler, model, loss, optimizer, benchmarks, world)
+
+
+def _require_fitting(preprocessing: Preprocessing, images: ImageSet, what: str) -> None:
+    """Raise unless the network's input can be made of such images: now, and not after an epoch."""
+    size = getattr(images, "image_size", None)
+    if size is None:
+        try:
+            size = images.read(0).shape[:2]
+        except DataError:  # one unreadable image; whoever reads them all sees to it
+            return
+    try:
+        preprocessing(torch.zeros((1, *size, 3), dtype=torch.uint8))
+    except ShapeError as error:
+        raise ShapeError(f"{what}: {error}") from error
 
 
 def _require_images(config: TrainConfig, images: int, backbone: nn.Module, world: World) -> None:

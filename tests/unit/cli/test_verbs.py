@@ -35,6 +35,13 @@ def test_a_place_that_cannot_be_written_is_one_message(tmp_path, capsys):
         assert "Not a directory. Mend that, or name another place." in said
 
 
+def test_a_file_where_a_folder_goes_is_said_before_anything_is_embedded(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    assert main(["diagnose", "no-model", "--out", str(file)]) == 2
+    assert f"unpg diagnose: {file}: is there already, and is no folder." in capsys.readouterr().err
+
+
 def test_a_name_that_nobody_could_open_is_refused_before_the_work(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study/run").mkdir(parents=True)

@@ -130,6 +130,7 @@ def test_faults_of_a_list_name_the_line(root, text, message):
     [
         ("", "line 1: no column is called 'path'"),
         ("path,identiy\n", "no column is called 'identity'. Did you mean 'identiy'"),
+        ("path;identity\n", "Columns are separated by commas; path_column and identity_column"),
         ("path,identity\n", "lists no image"),
         ("path,identity\na/1.png\n", "line 2: expected 2 cells"),
         ("path,identity\na/1.png,ann\n,ann\n", "line 3"),

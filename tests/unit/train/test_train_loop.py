@@ -11,8 +11,10 @@ from rich.console import Console
 
 from unpg.cli.main import main
 from unpg.config import from_dict, read_yaml
+from unpg.data.synthetic import SyntheticFaces
+from unpg.data.synthetic.write import write_faces
 from unpg.diagnose import DiagnoseOptions, diagnose_run
-from unpg.errors import ConfigError, DataError
+from unpg.errors import ConfigError, DataError, ShapeError
 from unpg.evaluate import save_diagnosis
 from unpg.export import load_model
 from unpg.losses import LOSSES, LossOutput, PairLoss
@@ -222,6 +224,11 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tiny, tmp_path
 def test_a_run_that_cannot_start_leaves_nothing_behind(tiny, tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         train(tiny(data={"kind": "folder", "roots": str(tmp_path / "nowhere")}), tmp_path / "run")
+    with pytest.raises(ShapeError, match="the training set: Images of 32 x 32 would be distorted to 32 x 16"):
+        train(tiny(preprocessing={"size": [32, 16]}), tmp_path / "run")
+    write_faces(SyntheticFaces(4, 2, size=(32, 48)), tmp_path / "wide")
+    with pytest.raises(ShapeError, match="wide/images: Images of 32 x 48 would be distorted to 32 x 32"):
+        train(tiny(evaluation={"benchmarks": [str(tmp_path / "wide/images")]}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
