@@ -275,7 +275,7 @@ def test_fine_tuning_keeps_people_by_name(settings, data, tmp_path):
     write_yaml(tmp_path / "recipe.yaml", settings(data={"kind": "folder", "roots": str(data)}, unpg={}, epochs=1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop._Trainer, "train", look)
-        patch.setattr("unpg.cli.train_verb.Console", lambda: console)
+        patch.setattr("unpg.cli.train_verb.Screen", lambda: console)
         words = ["train", "--config", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "tuned")]
         assert main([*words, "--fine-tune-from", str(tmp_path / "run")]) == 0
     assert (

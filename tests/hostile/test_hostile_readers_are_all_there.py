@@ -49,6 +49,8 @@ NOT_READERS = {
     "open_model": "opens by load_model and import_weights",
     "open_trained": "opens by from_yaml and load_checkpoint",
     "check_folder": "opens by load_results",
+    "note_data": "opens by from_yaml",
+    "write_text": "writes",
     "diagnose_run": "opens by open_trained",
     "data_root": "makes a name",
     "file_size": "asks the file system",
