@@ -6,7 +6,7 @@ from unpg.config import from_dict
 from unpg.train import TrainConfig
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(patterns):
     """A function from changed settings to a configuration that trains in a second."""
 

@@ -5,31 +5,20 @@ import pytest
 import torch
 from rich.console import Console
 
-from unpg.config import from_dict
 from unpg.embed import embed
 from unpg.errors import ConfigError
 from unpg.export import load_model
-from unpg.train import TrainConfig, train
 from unpg.train import imprint as imprinting
+from unpg.train import train
 from unpg.train.begin import begin, heads_of
 from unpg.train.setup import prepare, resolve
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory, patterns):
+def learned(tmp_path_factory, tiny):
     """A run that tells its eight people apart."""
     run = tmp_path_factory.mktemp("learned") / "run"
-    values = {
-        "data": {"kind": "folder", "roots": str(patterns)},
-        "backbone": {"kind": "small_iresnet", "dim": 16, "widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1]},
-        "preprocessing": {"size": [32, 32]},
-        "loss": {"kind": "cosface", "s": 16, "m": 0.2},
-        "sampler": {"batch_size": 16},
-        "optim": {"lr": 0.05},
-        "epochs": 3,
-        "device": "cpu",
-    }
-    train(from_dict(TrainConfig, values), run)
+    train(tiny(), run)
     return run
 
 
