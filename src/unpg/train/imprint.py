@@ -29,8 +29,8 @@ _AT_ONCE = 256  # classes whose embeddings are held in memory
 def imprint(setup: Setup, heads: Mapping[str, Head], classes: Collection[int], shared: Split = WHOLE) -> int:
     """Turn class weights to the mean direction of their people's unit embeddings (Qi et al., arXiv 1712.07136).
 
-    At length 1: a step turns the short vectors that are drawn (some 0.1) a hundred times as far, which would undo this
-    at once. Those of people without a readable image, or whose embeddings cancel out, stay as drawn. All centers of a
+    At length 1: a step turns the short vectors that are drawn (some 0.1) tens of times as far, which would soon undo
+    this. Those of people without a readable image, or whose embeddings cancel out, stay as drawn. All centers of a
     class begin at one place; the first image of the class that comes moves one of them away.
 
     Args:
