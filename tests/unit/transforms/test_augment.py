@@ -96,8 +96,10 @@ def test_cuda_gives_the_same_as_the_cpu(augment):
     images, ids = batch(64, 112, 112)
     got = augment(images.cuda(), ids.cuda(), 3, 4).cpu()
     expected = augment(images, ids, 3, 4)
-    assert (got.int() - expected.int()).abs().max() <= 1
-    assert (got != expected).float().mean() < 1e-3
+    # A level that rounds the other way in resampling goes through brightness, contrast and saturation: 1.5 times each.
+    assert (got.int() - expected.int()).abs().max() <= (4 if augment is ALL else 1)
+    # A place is known to 112 / 2^24, and neighbors of these images, which are noise, differ by up to 255 levels.
+    assert (got != expected).float().mean() < 5e-3
 
 
 @pytest.mark.parametrize("p", [0.2, 0.5])

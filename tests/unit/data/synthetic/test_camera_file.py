@@ -100,11 +100,12 @@ def test_cuda_gives_the_same_levels_but_at_their_edges(faces):
         torch.linspace(6, 112, b).long()[:, None],
         column(*range(60, 60 + b)),
     )
-    here = enlarge(lose(levels, quality, rows, columns), rows, columns)
     there = [t.cuda() for t in (levels, quality, rows, columns)]
-    # A sum that lies at the edge of two levels may fall to either side: a fused multiply-add rounds once.
-    assert (enlarge(lose(*there), *there[2:]).cpu() != here).float().mean() < 1e-3
-    assert (reduce(there[0], *there[2:]).cpu() != reduce(levels, rows, columns)).float().mean() < 1e-3
+    # A coefficient at the edge of two steps may fall to either side, and then its block is another: a fused
+    # multiply-add rounds once. With exact sums instead of float32 ones 0.3 % of the levels differ on a CPU.
+    assert (lose(*there).cpu() != lose(levels, quality, rows, columns)).float().mean() < 1e-2
+    for resize in (reduce, enlarge):
+        assert (resize(there[0], *there[2:]).cpu() - resize(levels, rows, columns)).abs().max() < 1e-3
 
 
 # --- JPEG ---
