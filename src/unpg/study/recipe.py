@@ -49,13 +49,15 @@ class Arm:
     Args:
         label: What tables call it; null takes its name.
         of: The arm that it changes and is compared with: it starts from the settings chosen for that one. Null starts
-            from the study's base, and is compared with nothing.
+            from the study's base.
+        against: An arm that it is compared with and takes no settings from; of one without ``of``.
         set: What it changes, as in a recipe. Groups are merged; one whose kind changes is replaced.
         trials: Changes to choose from, by the study's tuning; empty takes ``set`` as it is.
     """
 
     label: str | None = None
     of: str | None = None
+    against: str | None = None
     set: dict[str, Any] = field(default_factory=dict)
     trials: tuple[dict[str, Any], ...] = ()
 
@@ -118,13 +120,21 @@ class Study:
         for name, arm in self.arms.items():
             if arm.trials and self.tuning is None:
                 raise ConfigError(f"arms.{name} has trials, but the study has no tuning, which says how to choose.")
+            for where, other in (("of", arm.of), ("against", arm.against)):
+                if other is not None and other not in self.arms:
+                    raise ConfigError(
+                        f"arms.{name}.{where}: no arm is called {other!r}.{did_you_mean(other, self.arms)}"
+                    )
+            if arm.against == name:
+                raise ConfigError(f"arms.{name}.against names the arm itself.")
+            if arm.of is not None and arm.against is not None:
+                raise ConfigError(f"arms.{name} has both of and against: an arm is compared with one other.")
+        for name in self.arms:
             self._require_no_circle(name)
 
     def _require_no_circle(self, name: str) -> None:
         seen = [name]
         while (of := self.arms[seen[-1]].of) is not None:
-            if of not in self.arms:
-                raise ConfigError(f"arms.{seen[-1]}.of: no arm is called {of!r}.{did_you_mean(of, self.arms)}")
             if of in seen:
                 raise ConfigError(f"arms.{name}.of goes round in a circle: {' -> '.join([*seen, of])}.")
             seen.append(of)
@@ -137,7 +147,11 @@ class Study:
     @property
     def comparisons(self) -> int:
         """Arms that are compared with another one."""
-        return sum(arm.of is not None for arm in self.arms.values())
+        return sum(self.compared_with(name) is not None for name in self.arms)
+
+    def compared_with(self, arm: str) -> str | None:
+        """The arm that one is compared with."""
+        return self.arms[arm].of or self.arms[arm].against
 
     def label(self, arm: str) -> str:
         """What tables call an arm."""

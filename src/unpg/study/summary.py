@@ -197,7 +197,7 @@ def sum_up(plan: Plan, diagnosed: Mapping[str, Sequence[Diagnosed]] = MappingPro
         means += [_better(mean, known) for mean in found.values() if mean is not None]
         compared = [
             _difference(plan, found[arm], found[of], confidence)
-            for arm, of in ((name, arm.of) for name, arm in study.arms.items())
+            for arm, of in ((name, study.compared_with(name)) for name in study.arms)
             if of is not None
         ]
         here = [_better(difference, known) for difference in compared if difference is not None]

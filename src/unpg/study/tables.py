@@ -57,14 +57,15 @@ def _endpoints(study: Study, summary: Summary) -> Table:
 
 def _differences(study: Study, summary: Summary) -> Table:
     rows = []
-    for arm, about in study.arms.items():
+    for arm in study.arms:
+        other = study.compared_with(arm)
         of = {d.endpoint: d for d in summary.differences if d.arm == arm}
-        if not of or about.of is None:
+        if not of or other is None:
             continue
         first = of.get(study.primary)
         rows.append(
             (
-                Cell(f"{study.label(arm)} − {study.label(about.of)}"),
+                Cell(f"{study.label(arm)} − {study.label(other)}"),
                 *(
                     _rate(of[e].estimate, of[e].low, of[e].high, sign=True) if e in of else Cell("")
                     for e in study.endpoints

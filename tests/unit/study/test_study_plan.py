@@ -178,6 +178,9 @@ def changed(values, path, value):
 
 FAULTS = [
     (("arms", "unpg", "of"), "cosfase", r"arms\.unpg\.of: no arm is called 'cosfase'\. Did you mean 'cosface'"),
+    (("arms", "cosface", "against"), "unpq", r"arms\.cosface\.against: no arm is called 'unpq'\. Did you mean 'unpg'"),
+    (("arms", "cosface", "against"), "cosface", r"arms\.cosface\.against names the arm itself"),
+    (("arms", "unpg", "against"), "cosface", r"arms\.unpg has both of and against"),
     (("arms", "cosface", "of"), "unpg", r"circle: cosface -> unpg -> cosface"),
     (("arms", "unpg", "trials"), [{"unpg": {"wieght": 1}}], r"arms\.unpg\.trials\[0\].*unpg\.wieght.*'weight'"),
     (("arms", "unpg", "set"), {"loss": {"t": 1}}, r"arms\.unpg\.set.*no setting 't'"),

@@ -81,6 +81,21 @@ def test_paired_differences_equal_a_slow_recomputation(made, figure):
     assert [found[arm].p_holm for arm in ("better", "level")] == pytest.approx([corrected[p] for p in ps])
 
 
+def test_an_arm_is_compared_with_one_that_it_takes_nothing_from(made, values, planned):
+    before = sum_up(made()[0])
+    # The same settings and so the same runs: their results are found again.
+    for arm in ("better", "level"):
+        about = values["arms"][arm]
+        about["against"] = about.pop("of")
+    plan = planned(values)
+    after = sum_up(plan)
+    assert after.differences == before.differences
+    assert after.comparisons == before.comparisons == 2
+    assert "Better − Base" in to_markdown(study_tables(plan.study, after), "Study")
+    values["arms"]["better"].pop("against")
+    assert [d.arm for d in sum_up(planned(values)).of("test/eer")[1]] == ["level"]
+
+
 def test_means_equal_a_slow_recomputation(made):
     plan, scores, drawn = made()
     for a, mean in enumerate(sum_up(plan).of("test/eer")[0]):
