@@ -108,12 +108,18 @@ def test_the_authors_threshold_has_its_own_name(root, model, capsys):
     assert "accuracy (insightface-grid)" in capsys.readouterr().out
 
 
-def test_groups_of_ones_own_at_a_foreign_threshold(root, model, tmp_path, capsys):
+@pytest.fixture
+def groups(root, tmp_path):
+    """The people of ``root`` in two groups."""
     for g, group in enumerate(("north", "south")):
         for p in range(12):
             name = f"Name_{chr(97 + 12 * g + p)}"
             shutil.copytree(root / "lfw/images" / name, tmp_path / "set" / group / name)
-    words = ["evaluate", model, "--data", str(root), "--benchmark", f"{tmp_path / 'set'}:groups"]
+    return f"{tmp_path / 'set'}:groups"
+
+
+def test_groups_of_ones_own_at_a_foreign_threshold(root, model, groups, tmp_path, capsys):
+    words = ["evaluate", model, "--data", str(root), "--benchmark", groups]
     words += ["--threshold-from", "lfw:eer", "--cache", "none", "--intervals", "none", "--out", str(tmp_path / "out")]
     assert main(words) == 0
     shown = capsys.readouterr().out
@@ -136,6 +142,24 @@ def test_list_and_layout(capsys, monkeypatch):
         main(["evaluate", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert all(name in shown for name in (*BENCHMARKS, *MODEL_BASELINES))
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("lfw-closed-set:eer", "lfw-closed-set has searches and no pairs"),
+        ("lfw:fpir=0.1", "lfw has pairs and no searches"),
+        ("GROUPS:eer", "has groups; name a set that has none"),
+    ],
+)
+def test_a_rule_that_the_set_has_no_use_for_is_refused_before_the_work(
+    root, model, groups, rule, said, capsys, monkeypatch
+):
+    monkeypatch.setattr("unpg.embed.shared.embed", lambda *a, **k: pytest.fail("embedded"))
+    rule = rule.replace("GROUPS", groups)
+    words = ["--benchmark", "lfw", "--data", str(root), "--cache", "none", "--threshold-from", rule]
+    assert main(["evaluate", model, *words]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_a_study_runs_reports_what_failed_and_makes_nothing_twice(tmp_path, patt
     finer = np.array(one["histograms"]["samples"]["MLPG"]).reshape(128, 4).sum(axis=1)
     assert np.allclose(shown["MLPG"], finer, rtol=1e-4)
     before = (tmp_path / "results" / "made.diagnosis.json").read_bytes()
-    assert "diagnosed" not in diagnosed()
+    assert diagnosed() == "There are diagnoses of 2 final runs.\n"
     shutil.rmtree(tmp_path / "study" / "made" / "unpg")
     (tmp_path / "results" / "made.diagnosis.json").unlink()
     told = diagnosed()
@@ -171,7 +171,8 @@ def test_a_study_runs_reports_what_failed_and_makes_nothing_twice(tmp_path, patt
     # Its base was diagnosed there, and the folders of that study serve here too.
     command = [sys.executable, "-m", "unpg", "study", "diagnose", second.name]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert [told.split()[1].split("-")[0] for told in done.stdout.splitlines()] == ["half/seed"]
+    assert [told.split()[1].split("-")[0] for told in done.stdout.splitlines()[:-1]] == ["half/seed"]
+    assert done.stdout.endswith("There are diagnoses of 2 final runs.\n")
 
     # Judged with the mirror image, trials are made anew; final runs are trained already, and are judged anew.
     mirrored = write(tmp_path, patterns, strangers, {"cosface": {"trials": [{"loss": {"s": 16}}]}}, flip="sum")

@@ -511,6 +511,8 @@ def test_a_best_value_is_not_compared_with_another_figure(settings, tmp_path, mo
         ({"checkpoint": {"best": "auc"}}, "checkpoint.best must be <benchmark>/<figure>"),
         ({"checkpoint": {"best": "lfw/eer"}}, "eer is good when small"),
         ({"checkpoint": {"best": "lfw/auc"}}, "not judged while training"),
+        ({"checkpoint": {"best": "lfw/acuracy"}}, "'acuracy' is no figure of a benchmark"),
+        ({"checkpoint": {"best": "lfw/tar@far=0.001"}}, "'tar@far=0.001' is no figure .* tar@far=1e-3"),
         ({"checkpoint": {"evry_steps": 3}}, "Did you mean 'every_steps'"),
     ],
 )
@@ -523,9 +525,9 @@ def test_a_figure_that_the_benchmark_has_not(settings, tmp_path):
     config = settings(
         hold_out=0.25,
         evaluation={"benchmarks": ["held-out"], "every_epochs": 1},
-        checkpoint={"best": "held-out/acuracy"},
+        checkpoint={"best": "held-out/accuracy"},
     )
-    with pytest.raises(ConfigError, match="asks for acuracy of held-out, which gives auc"):
+    with pytest.raises(ConfigError, match="asks for accuracy of held-out, which gives auc"):
         train(config, tmp_path / "run")
 
 

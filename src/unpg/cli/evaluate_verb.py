@@ -33,6 +33,7 @@ from unpg.evaluate import (
     Benchmark,
     BlufrBenchmark,
     Bootstrap,
+    DistractorBenchmark,
     EmbedFunction,
     GroupBenchmark,
     GroupedResult,
@@ -100,6 +101,7 @@ def _run(found: argparse.Namespace, world: World) -> None:
     if rule is not None:
         source = next((b for b in benchmarks if b.name == rule.benchmark), None)
         source = source or _prepared(open_benchmark(rule.benchmark, found.data), found, None)
+        _require_rule_for(rule, source)
     digest = weights_digest(model.backbone)
     if found.out:  # before the work, which would be lost
         Path(found.out).mkdir(parents=True, exist_ok=True)
@@ -134,6 +136,16 @@ def _run(found: argparse.Namespace, world: World) -> None:
         console.print(note, highlight=False)
     if found.out:
         console.print(f"Wrote {found.out}")
+
+
+def _require_rule_for(rule: ThresholdRule, source: Benchmark) -> None:
+    """Refuse a rule that the set has no use for, before anything is embedded."""
+    if isinstance(source, GroupBenchmark):
+        raise ConfigError(f"--threshold-from: {rule.benchmark} has groups; name a set that has none.")
+    if isinstance(source, SearchBenchmark | BlufrBenchmark | DistractorBenchmark):
+        rule.require_searches()
+    else:
+        rule.require_pairs()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -326,8 +338,7 @@ class _Judge:
         try:
             if isinstance(result, IdentificationResult):
                 return result.threshold(self.rule)
-            if not isinstance(result, _Judged):
-                raise ConfigError(f"--threshold-from: {self.rule.benchmark} has groups; name a set that has none.")
+            assert isinstance(result, _Judged)  # _require_rule_for
             return chosen_threshold(result.operating_points(), self.rule)
         except DataError as error:
             self.notes.append(f"{label}: {error}")

@@ -66,11 +66,8 @@ def search_threshold(searches: Mapping[str, Searches], rule: ThresholdRule) -> f
         ConfigError: The rule is none for searches, or names no gallery that is there.
         DataError: The gallery cannot resolve the FPIR, or there are no non-mated searches.
     """
-    if rule.rule != "fpir" or rule.target is None:
-        raise ConfigError(
-            f"{rule.benchmark} has searches and no pairs to choose a threshold on: fpir=<rate> does that, as "
-            f"{rule.benchmark}:fpir=0.01; got {str(rule)!r}."
-        )
+    rule.require_searches()
+    assert rule.target is not None
     gallery = rule.gallery or (next(iter(searches)) if len(searches) == 1 else "")
     if gallery not in searches:
         raise ConfigError(

@@ -45,6 +45,22 @@ class ThresholdRule:
         target = "" if self.target is None else f"={self.target:g}"
         return f"{self.benchmark}:{self.rule}{target}" + (f"@{self.gallery}" if self.gallery else "")
 
+    def require_pairs(self) -> None:
+        """Raise ConfigError unless the rule is one for a set of pairs."""
+        if self.rule == "fpir":
+            raise ConfigError(
+                f"{self.benchmark} has pairs and no searches: far=<rate>, eer or best take a threshold from it; got "
+                f"{str(self)!r}."
+            )
+
+    def require_searches(self) -> None:
+        """Raise ConfigError unless the rule is one for searches."""
+        if self.rule != "fpir":
+            raise ConfigError(
+                f"{self.benchmark} has searches and no pairs to choose a threshold on: fpir=<rate> does that, as "
+                f"{self.benchmark}:fpir=0.01; got {str(self)!r}."
+            )
+
 
 @dataclass(frozen=True)
 class AtThreshold:
@@ -110,11 +126,7 @@ def chosen_threshold(roc: Roc, rule: ThresholdRule) -> float:
         ConfigError: The rule is one for searches.
         DataError: The set cannot resolve the FAR, or the rule would accept no pair at all.
     """
-    if rule.rule == "fpir":
-        raise ConfigError(
-            f"{rule.benchmark} has pairs and no searches: far=<rate>, eer or best take a threshold from it; got "
-            f"{str(rule)!r}."
-        )
+    rule.require_pairs()
     if rule.rule == "far":
         point = roc.tar_at_far(rule.target if rule.target is not None else math.nan)
         if not point.resolvable:

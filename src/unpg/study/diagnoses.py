@@ -68,10 +68,14 @@ def diagnose_study(
     """
     path = diagnoses_path(plan.results.path)
     known, everywhere = read_diagnoses(path), _all_diagnoses(plan)
+    there = 0
     for arm in only or plan.study.arms:
         for run in plan.finals(arm):
             line = None if run is None else plan.results.get(run.digest)
-            if run is None or line is None or line["diverged"] or run.digest in known.keys() | everywhere.keys():
+            if run is None or line is None or line["diverged"]:
+                continue
+            if run.digest in known.keys() | everywhere.keys():
+                there += 1
                 continue
             folder = finished_folder(run, out / plan.study.name)
             if folder is None:
@@ -82,6 +86,8 @@ def diagnose_study(
             density = {name: one["tail_density"] for name, one in known[run.digest].samples.items() if name in _SAMPLES}
             said = ", ".join(f"{name} {value:.2f}" for name, value in density.items())
             console.print(f"diagnosed {run.name}: tail density {said}", markup=False)
+            there += 1
+    console.print(f"There are diagnoses of {there} final runs.", markup=False)
 
 
 def diagnoses_path(results: Path) -> Path:

@@ -1,6 +1,7 @@
 """A whole run in one dataclass. Every field is a setting in YAML and on the command line."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -287,6 +288,11 @@ class EvaluationConfig:
         _require_epochs(self.every_epochs, "evaluation.every_epochs", zero=False)
 
 
+_FIGURE = re.compile(r"accuracy(_\w+)?|auc|(rank=[1-9]\d*|(tar@far|tpir@fpir)=[1-9](\.\d+)?e[+-]\d+)( \(mean - std\))?")
+"""Names in a benchmark's ``metrics()``, so that a slip of the pen costs no epoch; whether this benchmark has it is seen
+when it is judged."""
+
+
 @dataclass(frozen=True)
 class CheckpointConfig:
     """Saving the state of a run.
@@ -321,6 +327,11 @@ class CheckpointConfig:
             _require(
                 not figure.startswith("eer") and not figure.endswith("_std"),
                 f"checkpoint.best keeps the largest value, but {figure} is good when small. Take accuracy or auc.",
+            )
+            _require(
+                _FIGURE.fullmatch(figure) is not None,
+                f"checkpoint.best: {figure!r} is no figure of a benchmark. Pairs have accuracy, auc and tar@far=1e-3 "
+                f"(and so on), all pairs auc and tar@far=1e-3, galleries rank=1, tpir@fpir=1e-1 and tar@far=1e-3.",
             )
 
 

@@ -70,9 +70,10 @@ def require_same_settings(config: TrainConfig, run: Path) -> None:
             "classes in each step, and is another loss"
         )
     if changed:
+        lost = "" if checkpoints(run) else ". Nothing is saved there yet, so it can as well be deleted"
         raise ConfigError(
             f"{run} was started with other settings: {'; '.join(changed)}. Resume with the same ones (--config "
-            f"{saved}), or start a new run in another folder."
+            f"{saved}), or start a new run in another folder{lost}."
         )
 
 
