@@ -9,12 +9,13 @@ SITE := $(if $(KEEP_TORCH),--system-site-packages,)
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: help demo test test-all test-kernels lint docs clean
+.PHONY: help demo test test-all test-gpu test-kernels lint docs clean
 
 help:
 	@echo "make demo      install the core, train CosFace and CosFace + UNPG on synthetic faces, write demo/report.html"
 	@echo "make test      install the test tools and run the tests"
 	@echo "make test-all  the long tests too"
+	@echo "make test-gpu  what is tested on a GPU: devices, rendering, kernels; with KEEP_TORCH=1 (test and test-all hide GPUs)"
 	@echo "make test-kernels  install Triton (1 GB) and run its kernels: on a GPU, else in its interpreter"
 	@echo "make lint      format, lint, types and import layers"
 	@echo "make docs      build the documentation into site/"
@@ -41,11 +42,17 @@ $(VENV)/.docs: $(VENV)/.dev
 demo: $(VENV)/.demo
 	$(BIN)/unpg demo --out demo
 
+# Without the GPUs that are there: most tests compare last bits, which are a CPU's.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow"
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 test-all: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+test-gpu: $(VENV)/.dev
+	$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "no GPU that this torch sees: install a torch for CUDA, then say make test-gpu KEEP_TORCH=1 VENV=<another folder>")'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/device tests/unit/similarity/test_fused.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/unit/data tests/unit/transforms -k cuda
 
 test-kernels: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) -e ".[kernels]"
