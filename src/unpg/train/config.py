@@ -389,7 +389,8 @@ class TrainConfig:
         sampler: Which images make a batch.
         augment: Random changes to the images.
         optim: Optimizer and learning rate.
-        precision: fp32, bf16 or fp16 (with a gradient scaler) in the network's trunk; losses are float32 always.
+        precision: fp32 (convolutions on a GPU in TF32, as is torch's default), bf16 or fp16 (with a gradient scaler) in
+            the network's trunk; losses are float32 always.
         channels_last: Memory format of the network.
         device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...
         threads: CPU threads of torch; null leaves torch's choice.
