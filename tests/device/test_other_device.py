@@ -23,6 +23,7 @@ from unpg.evaluate.allpairs import count_pairs, unit_rows
 from unpg.evaluate.diagnosis import SHOWN_FILTERS, Sampling
 from unpg.evaluate.distractors import with_distractors
 from unpg.evaluate.evidence import all_pairs_evidence
+from unpg.evaluate.hardest import hardest_pairs
 from unpg.evaluate.identification import search
 from unpg.evaluate.sampling import ClassWeights, View
 from unpg.losses import LOSSES, PairLoss, unpg
@@ -223,10 +224,15 @@ def people():
     return (rng.normal(size=(15, 8))[labels] + 0.5 * rng.normal(size=(120, 8))).astype(np.float32), labels
 
 
+def _in_any_order(pairs, cosines, same):
+    return np.sort(pairs[:, 0] * 1000 + pairs[:, 1]), cosines, same  # of equal ones a GPU takes any first
+
+
 JUDGES = {
     "all pairs": lambda x, y, device: all_pairs(x, y, device=device, block_rows=50, block_columns=30),
     "counts": lambda x, y, device: count_pairs(x, y, device=device),
     "evidence": lambda x, y, device: all_pairs_evidence(x, y, device=device, sample=100),
+    "hardest": lambda x, y, device: _in_any_order(*hardest_pairs(x, y, 20, device=device)),
     "search": lambda x, y, device: search(x[60:], y[60:], x[:60], y[:60], device=device, block=7),
     "distractors": lambda x, y, device: with_distractors(x[:60], y[:60], x[60:], targets=(0.1,), device=device),
     "scan": lambda x, y, device: scan(unit_rows(x).numpy(), least=0.5, device=device, block_rows=50),

@@ -117,7 +117,7 @@ class AllPairsBenchmark:
         )
         if not self.hardest:
             return result
-        pairs = hardest_pairs(vectors, labels, self.hardest)
+        pairs = hardest_pairs(vectors, labels, self.hardest, device=self.device)
         return replace(result, hardest=named_pairs(_names(self.images), *pairs))
 
 

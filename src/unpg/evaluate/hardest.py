@@ -19,7 +19,7 @@ _BLOCK = 1024
 
 
 def hardest_pairs(
-    embeddings: ArrayLike | Tensor, labels: ArrayLike, count: int = 50
+    embeddings: ArrayLike | Tensor, labels: ArrayLike, count: int = 50, *, device: torch.device | str = "cpu"
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
     """The ``count`` hardest impostor pairs, hardest first, then the ``count`` hardest genuine pairs of a set.
 
@@ -29,6 +29,7 @@ def hardest_pairs(
         embeddings: (n, d) real.
         labels: (n,) integer.
         count: Pairs of each kind at most.
+        device: Where to multiply.
 
     Returns:
         Pairs (k, 2) of rows, the smaller first; their cosines (k,); whether they are genuine (k,).
@@ -40,14 +41,15 @@ def hardest_pairs(
     """
     if count < 1:
         raise ConfigError(f"The hardest pairs are 1 or more; got count={count}.")
-    x = unit_rows(embeddings)
-    who = integer_labels(labels, len(x))
-    kept = {same: (torch.empty(0), torch.empty(0, 2, dtype=torch.int64)) for same in (False, True)}
+    x = unit_rows(embeddings).to(device)
+    who = integer_labels(labels, len(x)).to(device)
+    kept = {same: (x.new_empty(0), who.new_empty(0, 2)) for same in (False, True)}
     with torch.inference_mode(), full_precision():
         for a in range(0, len(x), _BLOCK):
             for c in range(a, len(x), 4 * _BLOCK):
                 scores = rounded(x[a : a + _BLOCK] @ x[c : c + 4 * _BLOCK].T)
-                rows, columns = torch.arange(a, a + len(scores)), torch.arange(c, c + scores.shape[1])
+                rows = torch.arange(a, a + len(scores), device=x.device)
+                columns = torch.arange(c, c + scores.shape[1], device=x.device)
                 once = columns > rows[:, None]
                 mates = who[rows, None] == who[columns]
                 for same in (False, True):
@@ -61,7 +63,7 @@ def hardest_pairs(
                     kept[same] = found[best], places[best]
     scores = torch.cat([kept[False][0], -kept[True][0]])
     answers = torch.arange(len(scores)) >= len(kept[False][0])
-    return torch.cat([kept[False][1], kept[True][1]]).numpy(), scores.numpy(), answers.numpy()
+    return torch.cat([kept[False][1], kept[True][1]]).cpu().numpy(), scores.cpu().numpy(), answers.numpy()
 
 
 def named_pairs(
