@@ -24,12 +24,14 @@ _MEAN, _DIFFERENCE = COLORS[0], COLORS[1]
 
 
 Epochs = Mapping[str, Sequence[Mapping[str, Sequence[float | None]]]]
+Curve = Mapping[str, Sequence[float]]
+Curves = Mapping[str, Mapping[int, Curve]]
 
 
 def study_figures(
     study: Study,
     summary: Summary,
-    curves: Mapping[str, Sequence[Mapping[str, Sequence[float]]]],
+    curves: Curves,
     by_epoch: Epochs,
     diagnosed: Mapping[str, Sequence[Diagnosed]] = MappingProxyType({}),
 ) -> dict[str, Drawing]:
@@ -39,7 +41,7 @@ def study_figures(
     Args:
         study: The study.
         summary: What it found.
-        curves: By arm, of each seed ``far`` and ``tar``, as the results keep them.
+        curves: By arm and seed ``far`` and ``tar``, as the results keep them.
         by_epoch: By arm, of each seed what the loss said of itself.
         diagnosed: By arm, diagnoses of its runs.
     """
@@ -113,29 +115,25 @@ def _bar(axes: Axes, at: float, value: float, low: float | None, high: float | N
     axes.plot([100 * value], [at], marker="|", color=color, markersize=12, markeredgewidth=2.2)
 
 
-def _tar_over_far(
-    study: Study, root: str, family: Sequence[str], curves: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]
-) -> Drawing | None:
+def _tar_over_far(study: Study, root: str, family: Sequence[str], curves: Curves) -> Drawing | None:
     """Above TAR over FAR; below the difference from the base, which the curves are too close to show."""
-    drawn = {arm: _mean_curve(curves[arm]) for arm in family}
+    drawn = {arm: _mean_curve(list(curves[arm].values())) for arm in family}
     drawn = {arm: (far, tar) for arm, (far, tar) in drawn.items() if len(far) > 1}
     if root not in drawn:
         return None
     benchmark, base = study.primary.rpartition("/")[0], study.label(root)
     said = (
-        f"{benchmark}: above TAR over FAR, below the difference from {base} in per cent of its TAR; means over seeds."
+        f"{benchmark}: above TAR over FAR, below the difference from {base} in per cent of its TAR; means over seeds, "
+        "the difference over those that both arms have."
     )
     labels = [study.label(arm) for arm in drawn]
     with small_axes(labels, height=4.2) as (figure, above):
         above.remove()
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         entries: list[Any] = []
-        of = dict(zip(*drawn[root], strict=True))
-        for number, (far, tar) in enumerate(drawn.values()):
+        for number, (arm, (far, tar)) in enumerate(drawn.items()):
             entries += above.plot(far, 100 * tar, **line_style(number))
-            shared = np.array([x in of for x in far])
-            gain = 100 * (tar[shared] / np.array([of[x] for x in far[shared]]) - 1)
-            below.plot(far[shared], gain, **line_style(number))
+            below.plot(*_gain(curves[arm], curves[root]), **line_style(number))
         above.set(ylabel="TAR (%)", xscale="log", yscale="log")
         below.set(xlabel="FAR", ylabel="difference\n(% of TAR)")
         below.xaxis.set_major_locator(LogLocator(10, numticks=12))
@@ -243,7 +241,18 @@ def _over_seeds(seeds: Sequence[Sequence[float]]) -> tuple[NDArray[np.int64], ND
     return np.arange(1, n + 1), np.array([seed[:n] for seed in seeds], dtype=float).mean(axis=0)
 
 
-def _mean_curve(seeds: Sequence[Mapping[str, Sequence[float]]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _gain(arm: Mapping[int, Curve], base: Mapping[int, Curve]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """FARs, and there the mean TAR of ``arm`` over that of ``base``, per cent above it, over the seeds of both."""
+    shared = [seed for seed in arm if seed in base]
+    if not shared:
+        return np.empty(0), np.empty(0)
+    far, tar = _mean_curve([arm[seed] for seed in shared])
+    of = dict(zip(*_mean_curve([base[seed] for seed in shared]), strict=True))
+    there = np.array([x in of for x in far], dtype=bool)
+    return far[there], 100 * (tar[there] / np.array([of[x] for x in far[there]]) - 1)
+
+
+def _mean_curve(seeds: Sequence[Curve]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """FARs that all seeds have, within the figure, and the mean TAR at each that is above zero."""
     of = [dict(zip(seed["far"], seed["tar"], strict=True)) for seed in seeds]
     shared = [far for far in of[0] if _FARS[0] <= far <= _FARS[1] and all(far in one for one in of)]

@@ -174,18 +174,19 @@ class Plan:
     def _line(self, run: Run | None) -> dict[str, Any] | None:
         return None if run is None else self.results.get(run.digest)
 
-    def curves(self) -> dict[str, list[dict[str, list[float]]]]:
-        """TAR over FAR of each final run that is there, on the benchmark of the primary endpoint, by arm."""
+    def curves(self) -> dict[str, dict[int, dict[str, list[float]]]]:
+        """TAR over FAR of each final run that is there, on the benchmark of the primary endpoint, by arm and seed."""
         benchmark = self.study.primary.rpartition("/")[0]
-        return {arm: [line["curves"][benchmark] for line in self._finished(arm)] for arm in self.study.arms}
+        return {arm: {seed: line["curves"][benchmark] for seed, line in self._finished(arm)} for arm in self.study.arms}
 
     def by_epoch(self) -> dict[str, list[dict[str, list[float | None]]]]:
         """What the loss said of itself in each epoch of each final run that is there, by arm."""
-        return {arm: [line["by_epoch"] for line in self._finished(arm)] for arm in self.study.arms}
+        return {arm: [line["by_epoch"] for _, line in self._finished(arm)] for arm in self.study.arms}
 
-    def _finished(self, arm: str) -> list[dict[str, Any]]:
-        lines = [self.results.get(run.digest) for run in self.finals(arm) if run is not None]
-        return [line for line in lines if line is not None and not line["diverged"]]
+    def _finished(self, arm: str) -> list[tuple[int, dict[str, Any]]]:
+        """Seeds and lines."""
+        runs = [(run.seed, self.results.get(run.digest)) for run in self.finals(arm) if run is not None]
+        return [(seed, line) for seed, line in runs if line is not None and not line["diverged"]]
 
     def _before_trials(self, arm: str) -> dict[str, Any] | None:
         of = self.study.arms[arm].of

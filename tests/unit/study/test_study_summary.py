@@ -13,7 +13,7 @@ from unpg.evaluate.intervals import t_p_value, t_quantile
 from unpg.report.writers import to_markdown
 from unpg.study.budget import detectable, hours, seed_spread
 from unpg.study.diagnoses import DRAWN, Diagnosed, read_diagnoses
-from unpg.study.figures import _over_seeds, _pushed, _ratio, study_figures
+from unpg.study.figures import _gain, _over_seeds, _pushed, _ratio, study_figures
 from unpg.study.job import _by_epoch
 from unpg.study.summary import BOOTSTRAP, PEOPLE, SEEDS, sum_up, summary_path, write_summary
 from unpg.study.tables import _relative_gap, study_tables
@@ -237,6 +237,16 @@ def test_tables_and_figures_show_every_arm(made):
     for drawing in figures.values():
         assert drawing.svg.startswith("<svg")
         assert all(f">{name}<" in drawing.svg for name in ("Base", "Better", "Level"))
+
+
+def test_a_difference_of_curves_is_one_of_the_same_seeds():
+    base = {0: {"far": [1e-4, 1e-3], "tar": [0.1, 0.2]}, 1: {"far": [1e-4, 1e-3], "tar": [0.5, 0.6]}}
+    far, gain = _gain({0: {"far": [1e-4, 1e-3, 1e-2], "tar": [0.11, 0.3, 0.4]}}, base)
+    assert far.tolist() == [1e-4, 1e-3]
+    assert gain == pytest.approx([10, 50])
+    far, gain = _gain({s: {"far": [1e-3], "tar": [0.3]} for s in (0, 1)}, base)
+    assert gain == pytest.approx([-25])
+    assert [len(found) for found in _gain({2: base[0]}, base)] == [0, 0]
 
 
 def diagnosed(density: float) -> Diagnosed:
