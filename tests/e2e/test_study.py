@@ -69,6 +69,16 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
+def test_a_test_set_that_is_not_there_is_named_before_anything_is_trained(tmp_path, patterns):
+    path = write(tmp_path, patterns, tmp_path / "nowhere", {"cosface": {}})
+    process = start(path)
+    told, _ = process.communicate()
+    assert process.returncode == 2, told
+    assert "nowhere" in told
+    assert "begins" not in told
+    assert not (tmp_path / "study").exists()
+
+
 def test_a_study_runs_reports_what_failed_and_makes_nothing_twice(tmp_path, patterns, strangers):
     (tmp_path / "broken.safetensors").write_bytes(b"no model")
     arms = {

@@ -16,7 +16,7 @@ from rich.console import Console
 from unpg.config import from_dict
 from unpg.diagnose import DiagnoseOptions, diagnose_run
 from unpg.errors import ConfigError, DataError
-from unpg.evaluate import SetDiagnosis
+from unpg.evaluate import FilterQuality, SetDiagnosis
 from unpg.json_file import read_json_object
 from unpg.study.plan import Plan
 from unpg.study.runner import finished_folder
@@ -42,7 +42,9 @@ class Diagnosed:
     Attributes:
         similarities: Robust inf S^p and sup S^n, overlap and P(p <= n); see :class:`unpg.evaluate.wdfs.Wdfs`.
         samples: By name of what is sampled (``CLPG``, ``MLPG``, :data:`DRAWN`, other filters), its figures; see
-            docs/how-to/diagnose.md.
+            docs/how-to/diagnose.md. Where whom the images show is known (rendered people), those of the filter too:
+            ``cut`` (share of the batch negatives), ``precision``, ``recall`` and ``twins_kept``, as far as there is
+            any; see :class:`~unpg.evaluate.sampling.FilterQuality`.
         histograms: Pairs in each bin of :data:`EDGES`: ``negatives`` (all of them), and those three samples.
     """
 
@@ -149,6 +151,8 @@ def _kept(found: SetDiagnosis) -> Diagnosed:
         names[sample["name"]]: {figure: _short(sample[figure]) for figure in (*figures, "class_share")}
         for sample in plain["samples"]
     }
+    for sample, _ in found.samples:
+        samples[names[sample.name]] |= _quality(sample.quality)
     shown = {names[sample.name]: sample.similarities for sample, _ in found.samples if names[sample.name] in _SAMPLES}
     wdfs = found.wdfs
     similarities = {
@@ -165,6 +169,13 @@ def _kept(found: SetDiagnosis) -> Diagnosed:
             for name, drawn in {"negatives": wdfs.negatives, **shown}.items()
         },
     )
+
+
+def _quality(of: FilterQuality | None) -> dict[str, float]:
+    if of is None or not of.offered:
+        return {}
+    shares = {"cut": of.cut / of.offered, "precision": of.precision, "recall": of.recall, "twins_kept": of.twins_kept}
+    return {name: _short(share) for name, share in shares.items() if share is not None}
 
 
 def _short(value: float) -> float:

@@ -15,10 +15,12 @@ from rich.console import Console
 
 from unpg.config import for_json
 from unpg.errors import DataError, UnpgError
+from unpg.evaluate import open_benchmark
 from unpg.json_file import read_json_object
 from unpg.study.job import JOB, REPLICATES, RESULT, Job
 from unpg.study.plan import Plan, Run
 from unpg.train import EvaluationConfig, Stopped
+from unpg.train.setup import located
 from unpg.train.stop import StopRequest
 
 __all__ = ["StudyIncomplete", "finished_folder", "run_study"]
@@ -52,9 +54,13 @@ def run_study(
         only: As in :meth:`~unpg.study.plan.Plan.wanted`.
 
     Raises:
+        DataError: A test set is not there, said before anything is trained.
         StudyIncomplete: A run failed; names its log. The others were made, but for those that wait for it.
         Stopped: SIGTERM or SIGINT came; the runs in progress have saved their state.
     """
+    if any(run is None or (run.trial is None and not plan.results.get(run.digest)) for _, run in plan.wanted(only)):
+        for name in plan.study.benchmarks:
+            open_benchmark(located(name))
     running: dict[str, tuple[Run, subprocess.Popen[bytes]]] = {}
     failed: dict[str, Path] = {}
     with StopRequest() as stop:

@@ -374,7 +374,9 @@ def _by_group(runs: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, di
 
 
 def _means(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: statistics.fmean(run[name] for run in runs) for name in runs[0]}
+    """Means over runs, of the figures that all of them have."""
+    shared = [name for name in runs[0] if all(name in run for run in runs)]
+    return {name: statistics.fmean(run[name] for run in runs) for name in shared}
 
 
 def _statistics(plan: Plan, digests: Sequence[str]) -> dict[str, float]:

@@ -15,7 +15,8 @@ __all__ = ["endpoint_heading", "study_tables"]
 def study_tables(study: Study, summary: Summary) -> list[Table]:
     """Endpoints, differences, what was chosen, and what the similarities and the loss were at the end."""
     tables = [_endpoints(study, summary), _differences(study, summary), _choices(study, summary)]
-    return [table for table in (*tables, _similarities(study, summary), _seen(study, summary)) if table.length]
+    tables += [_similarities(study, summary), _seen(study, summary), _noise(study, summary)]
+    return [table for table in tables if table.length]
 
 
 def endpoint_heading(endpoint: str) -> str:
@@ -152,6 +153,29 @@ def _seen(study: Study, summary: Summary) -> Table:
     densities = [f"{name}: tail density" for name in _DENSITIES.values()]
     columns = ("Arm", *_SIMILARITIES.values(), *densities, "Share of classes")
     return Table(f"{study.name}: negatives seen", columns, (("", "", tuple(rows)),), notes)
+
+
+_QUALITY = {
+    "cut": "Batch negatives cut",
+    "precision": "Noise among them (precision)",
+    "recall": "Noise that is cut (recall)",
+    "twins_kept": "Near-twins kept",
+}
+
+
+def _noise(study: Study, summary: Summary) -> Table:
+    rows = []
+    for arm, samples in summary.seen.items():
+        found = samples.get(DRAWN, {})
+        if "cut" in found:
+            shares = [found.get(name) for name in _QUALITY]
+            rows.append((Cell(study.label(arm)), *(Cell("") if s is None else _rate(s, None, None) for s in shares)))
+    notes = (
+        "Per cent; the filter of the arm, r = 1.5 without UNPG, over batches of the training set. Noise: negatives by "
+        "their labels that really are of one person. Near-twins: negatives of a person and a near-twin, hard and no "
+        "noise. Means over seeds.",
+    )
+    return Table(f"{study.name}: the filter", ("Arm", *_QUALITY.values()), (("", "", tuple(rows)),), notes)
 
 
 def _methods(summary: Summary) -> list[str]:

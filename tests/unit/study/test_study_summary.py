@@ -3,16 +3,20 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 
 from unpg.errors import DataError
+from unpg.evaluate import Sampling, diagnose_set
 from unpg.evaluate.intervals import t_p_value, t_quantile
+from unpg.pairs import BoxWhisker, KeepAll
 from unpg.report.writers import to_markdown
 from unpg.study.budget import detectable, hours, seed_spread
-from unpg.study.diagnoses import DRAWN, Diagnosed, read_diagnoses
+from unpg.study.diagnoses import DRAWN, Diagnosed, _kept, read_diagnoses
 from unpg.study.figures import _gain, _over_seeds, _pushed, _ratio, study_figures
 from unpg.study.job import _by_epoch
 from unpg.study.summary import BOOTSTRAP, PEOPLE, SEEDS, sum_up, summary_path, write_summary
@@ -272,6 +276,36 @@ def test_diagnoses_are_means_over_seeds_and_only_of_what_is_there(made):
     assert told["Overlap"] == "0.25"
     assert told["Classes: tail density"] == "2.5"
     assert told["Union, unfiltered: tail density"] == ""
+
+
+def test_a_filter_is_held_against_planted_noise(made):
+    generator = torch.Generator().manual_seed(0)
+    people = torch.arange(60) // 6
+    vectors = torch.randn(10, 8, generator=generator)[people] + 0.5 * torch.randn(60, 8, generator=generator)
+    labels = people.clone()
+    labels[3:6], labels[9:12] = 10, 11  # two people go by two names each
+    batches = [np.arange(0, 60, 2), np.arange(1, 60, 2)]
+    filters = {"r = 1.5": BoxWhisker(), "all kept": KeepAll()}
+    sampling = Sampling(batches, filters, drawn="r = 1.5")
+    found = diagnose_set("made", vectors, labels.numpy(), sampling, clean=people.numpy())
+    samples = _kept(found).samples
+    quality = next(sample.quality for sample, _ in found.samples if sample.name == "MLPG, r = 1.5")
+    assert quality.noise_cut > 0
+    assert samples[DRAWN]["cut"] == pytest.approx(quality.cut / quality.offered, rel=1e-4)
+    assert samples[DRAWN]["precision"] == pytest.approx(quality.noise_cut / quality.cut, rel=1e-4)
+    assert samples[DRAWN]["recall"] == pytest.approx(quality.noise_cut / quality.noise, rel=1e-4)
+    assert "twins_kept" not in samples[DRAWN]
+    assert samples["MLPG"]["cut"] == samples["MLPG"]["recall"] == 0
+    assert "precision" not in samples["MLPG"]
+
+    plan, _, _ = made()
+    clean = replace(_kept(found), samples={name: dict(one) for name, one in samples.items()})
+    del clean.samples[DRAWN]["precision"]
+    summary = sum_up(plan, {"base": [_kept(found)], "better": [_kept(found), clean], "level": [diagnosed(1.0)]})
+    *_, table = study_tables(plan.study, summary)
+    rows = {label.text: [cell.text for cell in cells] for label, *cells in table.groups[0][2]}
+    shares = [f"{100 * samples[DRAWN][name]:.2f}" for name in ("cut", "precision", "recall")]
+    assert rows == {"Base": [*shares, ""], "Better": [shares[0], "", shares[2], ""]}
 
 
 def test_what_is_drawn_is_a_multiple_of_what_there_is():
