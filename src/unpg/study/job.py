@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from unpg.config import from_dict, to_dict
+from unpg.data import ImageSet
+from unpg.embed import SharedEmbeddings
 from unpg.errors import ConfigError, UnpgError
 from unpg.evaluate import (
     AllPairsBenchmark,
@@ -34,7 +36,6 @@ from unpg.evaluate import (
     Replicates,
     Roc,
     Wdfs,
-    embedder,
     open_benchmark,
 )
 from unpg.export import load_model
@@ -141,7 +142,12 @@ def _judged(job: Job, folder: Path, console: Console) -> dict[str, Any]:
     began = time.perf_counter()
     device = str(device_of(job.config.device))
     model = load_model(folder / "model.safetensors")
-    embed = embedder(model, flip=job.flip, batch_size=job.config.evaluation.batch_size, device=device)
+    shared = SharedEmbeddings(model, flip=job.flip, batch_size=job.config.evaluation.batch_size, device=device)
+
+    def embed(images: ImageSet) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        embeddings = shared(images)
+        return embeddings.vectors, embeddings.norms
+
     found: dict[str, dict[str, Any]] = {"scores": {}, "curves": {}, "similarities": {}, "intervals": {}}
     replicates: dict[str, NDArray[np.float32]] = {}
     for name in job.benchmarks:
