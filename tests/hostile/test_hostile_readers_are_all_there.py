@@ -53,6 +53,7 @@ NOT_READERS = {
     "write_text": "writes",
     "diagnose_run": "opens by open_trained",
     "data_root": "makes a name",
+    "alone_in": "locks",
     "file_size": "asks the file system",
     "file_state": "asks the file system",
     "file_digest": "takes bytes as they are",

@@ -27,6 +27,7 @@ from unpg.evaluate.evidence import Evidence, list_evidence
 from unpg.evaluate.hardest import NamedPair
 from unpg.evaluate.transfer import AtThreshold, judge_at
 from unpg.evaluate.verification import BestThreshold, FoldAccuracy
+from unpg.folder_lock import alone_in
 from unpg.json_file import read_json_object
 
 __all__ = [
@@ -318,7 +319,8 @@ def check_folder(folder: str | os.PathLike[str], benchmarks: Sequence[str], **in
 def save_results(folder: str | os.PathLike[str], results: Sequence[Result], **info: Any) -> Path:
     """Write ``results.json`` and ``scores/<benchmark>.npz`` into ``folder`` (made if absent).
 
-    Results of other benchmarks that are already there stay; those of the same name are replaced.
+    Results of other benchmarks that are already there stay; those of the same name are replaced. Several processes may
+    write to one folder.
 
     Args:
         folder: Usually the run folder, or one for a model without a run.
@@ -334,10 +336,18 @@ def save_results(folder: str | os.PathLike[str], results: Sequence[Result], **in
         ConfigError: Two benchmarks would share a file of scores.
     """
     target = Path(folder)
+    scores = target / "scores"
+    scores.mkdir(parents=True, exist_ok=True)
+    # Two that judge one model would each write what it had read, and one's results were lost. Not the folder itself, which
+    # may be that of a run, and held.
+    with alone_in(scores):
+        return _joined(target, results, info)
+
+
+def _joined(target: Path, results: Sequence[Result], info: Mapping[str, Any]) -> Path:
     path = target / "results.json"
     kept = load_results(target) if path.exists() else {"results": {}}
     _check_files(target, [*kept["results"], *(result.benchmark for result in results)])
-    (target / "scores").mkdir(parents=True, exist_ok=True)
     for result in results:
         kept["results"][result.benchmark] = result.to_dict()
         scores = scores_path(target, result.benchmark)

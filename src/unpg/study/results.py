@@ -8,11 +8,8 @@ each. Draws are a function of their seed, so the replicates of two runs can be s
 What a study asks for may be there already, in another study's file beside its own: the same digest is the same run.
 """
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ import numpy as np
 from unpg.array_file import read_arrays
 from unpg.errors import ConfigError, DataError, shown
 from unpg.evaluate import Replicates
+from unpg.folder_lock import alone_in
 from unpg.json_file import parse_json
 from unpg.train.log import finite
 
@@ -75,7 +73,7 @@ class Results:
         """Add a line, whole or not at all, whoever else adds lines to the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         plain = json.dumps(finite(dict(line)), allow_nan=False)
-        with _alone(self.path.parent):
+        with alone_in(self.path.parent):
             before = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
             if before and not before.endswith("\n"):  # an editor's
                 before += "\n"
@@ -154,14 +152,3 @@ def _check(line: Any, where: str) -> None:
             raise DataError(f"{where}: intervals.{name} must have {', '.join(wanted)}; got {shown(told)}. {_AGAIN}")
         if not all(isinstance(figure, str) for figure in told["figures"]):
             raise DataError(f"{where}: intervals.{name}.figures must be names, got {shown(told['figures'])}. {_AGAIN}")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time: a lock on the folder, which leaves no file behind and ends with the process."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -302,6 +303,17 @@ def test_what_is_said_of_a_model_is_joined_and_not_lost(tmp_path):
     found = load_results(tmp_path)
     assert (found["model"], found["data_digests"]) == ("n", {"one": "aa", "two": "bb"})
     assert list(found["results"]) == ["one", "two"]
+
+
+def test_what_several_write_to_one_folder_is_all_there(tmp_path):
+    rng = np.random.default_rng(0)
+    vectors, labels = rng.normal(size=(40, 4)).astype(np.float32), np.arange(40) // 4
+    result = judge_all_pairs("one", vectors, labels)
+    names = [f"set-{i}" for i in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        done = [pool.submit(save_results, tmp_path, [replace(result, benchmark=name)]) for name in names]
+        assert {future.result() for future in done} == {tmp_path / "results.json"}
+    assert sorted(load_results(tmp_path)["results"]) == sorted(names)
 
 
 def test_two_benchmarks_never_share_a_file_of_scores(tmp_path):
