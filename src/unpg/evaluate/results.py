@@ -341,10 +341,10 @@ def save_results(folder: str | os.PathLike[str], results: Sequence[Result], **in
     # Two that judge one model would each write what it had read, and one's results were lost. Not the folder itself, which
     # may be that of a run, and held.
     with alone_in(scores):
-        return _joined(target, results, info)
+        return _save(target, results, info)
 
 
-def _joined(target: Path, results: Sequence[Result], info: Mapping[str, Any]) -> Path:
+def _save(target: Path, results: Sequence[Result], info: Mapping[str, Any]) -> Path:
     path = target / "results.json"
     kept = load_results(target) if path.exists() else {"results": {}}
     _check_files(target, [*kept["results"], *(result.benchmark for result in results)])
