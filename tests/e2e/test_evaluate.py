@@ -178,6 +178,10 @@ def test_a_rule_that_the_set_has_no_use_for_is_refused_before_the_work(
         (["MODEL", "--benchmark", "ijbc"], "nist.gov"),
         (["MODEL", "--benchmark", "lfw", "--device", "gpu"], "device must be auto, cpu, cuda or cuda:<n>, got 'gpu'"),
         (["MODEL", "--benchmark", "lfw", "--name", "constant", "--baselines"], "are both called constant"),
+        (
+            ["MODEL", "--benchmark", "lfw", "--import-as", "mobilefacenet-xiaoccer"],
+            "net.safetensors is a model file of unpg. Leave --import-as mobilefacenet-xiaoccer out.",
+        ),
     ],
 )
 def test_wrong_use_is_said(root, model, words, said, capsys):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from unpg.embed import Model
-from unpg.errors import DataError
+from unpg.errors import ConfigError, DataError, UnpgError
 from unpg.export import IMPORTERS, import_weights, load_model
 
 __all__ = ["open_model", "presets"]
@@ -22,10 +22,16 @@ def open_model(path: str, preset: str | None) -> Model:
         preset: A name in :data:`unpg.export.IMPORTERS`.
 
     Raises:
+        ConfigError: A file of ours was given as one of others.
         DataError: There is no model.
     """
     if preset is not None:
-        return import_weights(path, preset=preset)
+        try:
+            return import_weights(path, preset=preset)
+        except DataError:
+            if not _is_ours(path):
+                raise
+            raise ConfigError(f"{path} is a model file of unpg. Leave --import-as {preset} out.") from None
     found = Path(path)
     if not found.exists():
         raise DataError(f"{path} does not exist.")
@@ -41,3 +47,11 @@ def open_model(path: str, preset: str | None) -> Model:
     if found.suffix != ".safetensors":
         raise DataError(f"{path} is not a model file of ours. For weights of others add --import-as: {presets()}.")
     return load_model(found)
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        load_model(path)
+    except UnpgError:
+        return False
+    return True
