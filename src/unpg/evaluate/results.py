@@ -338,7 +338,7 @@ def save_results(folder: str | os.PathLike[str], results: Sequence[Result], **in
     target = Path(folder)
     scores = target / "scores"
     scores.mkdir(parents=True, exist_ok=True)
-    # Two that judge one model would each write what it had read, and one's results were lost. Not the folder itself, which
+    # Two that judge one model would each write what it had read, and one's results were lost. Not the folder itself: it
     # may be that of a run, and held.
     with alone_in(scores):
         return _save(target, results, info)
