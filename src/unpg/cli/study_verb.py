@@ -78,7 +78,7 @@ def _run(found: argparse.Namespace, study: Study, base: dict[str, object], resul
     for seed in found.seeds or ():
         if seed not in study.seeds:
             raise ConfigError(f"--seeds: the study has the seeds {', '.join(map(str, study.seeds))}; got {seed}.")
-    _tell_power(Plan(study, base, results), console)
+    _tell_power(Plan(study, base, results), found.only, console)
     if found.seeds:
         study = dataclasses.replace(study, seeds=tuple(dict.fromkeys(found.seeds)))
     plan = Plan(study, base, results)
@@ -107,11 +107,12 @@ def _tell_cost(plan: Plan, only: Sequence[str], jobs: int, console: Console) -> 
     console.print(f"Budget: {runs} runs to make{wait}; {cost}.")
 
 
-def _tell_power(plan: Plan, console: Console) -> None:
+def _tell_power(plan: Plan, only: Sequence[str], console: Console) -> None:
     study = plan.study
     seeds = len(study.seeds)
     compared = study.comparisons
-    seen = seed_spread([plan.differences(arm, study.primary) for arm in study.arms])
+    # Which run an arm has is known from its data: those of other arms may lie on another machine.
+    seen = seed_spread([plan.differences(arm, study.primary) for arm in only or study.arms])
     spread = seen or (None if study.spread is None else math.sqrt(2) * study.spread)
     if spread is None or seeds < 2 or not compared:
         console.print("Smallest effect that can be detected: unknown; it needs two seeds, and a spread over seeds.")

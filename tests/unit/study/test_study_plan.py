@@ -234,6 +234,19 @@ def test_a_dry_run_makes_nothing_and_tells_the_budget(values, tmp_path, monkeypa
     assert sorted(p.name for p in tmp_path.iterdir()) == ["made.yaml"]
 
 
+def test_with_only_some_arms_the_data_of_others_need_not_be_there(values, tmp_path, monkeypatch, capsys):
+    away = {"of": "cosface", "set": {"data": {"roots": str(tmp_path / "nowhere")}}}
+    values = {name: value for name, value in values.items() if name != "tuning"}
+    values["arms"] = {"cosface": {}, "elsewhere": away}
+    file = tmp_path / "made.yaml"
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "run", str(file), "--dry-run", "--only", "cosface"]) == 0
+    assert "Budget: 3 runs to make" in capsys.readouterr().out
+    assert main(["study", "run", str(file), "--dry-run"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
 def test_groups_are_merged_and_replaced_by_their_kind():
     assert merged({"a": {"kind": "x", "p": 1}}, {"a": {"kind": "x", "q": 2}}) == {"a": {"kind": "x", "p": 1, "q": 2}}
     assert merged({"a": {"kind": "x", "p": 1}}, {"a": {"kind": "y"}}) == {"a": {"kind": "y"}}
