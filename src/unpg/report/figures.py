@@ -45,7 +45,7 @@ __all__ = [
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (6, 1.6, 1.2, 1.6)), (0, (1.3, 1.3)), (0, (8, 2, 1.2, 2, 1.2, 2)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "p", ">", "*", "h")  # more than colors: line 8 is not line 1
 HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "++++")
 INK, MUTED, GRID = "#222222", "#666666", "#e4e4e4"
 WIDTH = 4.8  # inches; at 96 pixels each as wide as a phone, so that text of 9 points stays readable there

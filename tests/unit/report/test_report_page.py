@@ -278,6 +278,7 @@ def test_lines_differ_in_more_than_color():
     assert len({look["marker"] for look in looks}) == 7
     assert len({str(look["linestyle"]) for look in looks[:5]}) == 5
     assert len({look["color"] for look in looks}) == 7
+    assert len({line_style(n)["marker"] for n in range(12)}) == 12  # where colors come again, shapes do not
 
 
 def test_colors_differ_for_readers_without_the_green_cone():
