@@ -132,9 +132,22 @@ def _means(recipe: Recipe, benchmark: str, notes: dict[str, None]) -> dict[str, 
         values = [float(m[name]) for m in of]
         mean = sum(values) / len(values)
         spread = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5 if len(values) > 1 else 0.0
-        interval = None if name not in drawn else {"low": drawn[name].interval.low, "high": drawn[name].interval.high}
+        interval = None if name not in drawn else _ends(drawn[name], [run.results[benchmark] for run in judged])
         found[name] = number_cell(mean, ".2f", "×") if is_ratio(name) else rate_cell(mean, interval, spread=spread)
     return found
+
+
+def _ends(mean: SeedMean, of: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    found = mean.interval
+    if found.method != "rule of three":
+        return {"low": found.low, "high": found.high}
+    # No run saw an error (or a success), so each has the rule's bound too; a group's from the group's people, which
+    # are fewer than those of all pairs that seed_means() goes by.
+    own = [figures["intervals"]["figures"][mean.figure] for figures in of]
+    return {
+        "low": min(found.low, *(ends["low"] for ends in own)),
+        "high": max(found.high, *(ends["high"] for ends in own)),
+    }
 
 
 def _drawn(judged: Sequence[RunData], recipe: Recipe, benchmark: str, notes: dict[str, None]) -> dict[str, SeedMean]:

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -109,6 +110,31 @@ def test_interval_of_a_mean_holds_seeds_and_people(runs):
     far = [dataclasses.replace(r, values=r.values + 0.2 * n) for n, r in enumerate(of)]
     wide = compare(far, of)
     assert wide[0].high - wide[0].low > 0.1
+
+
+def test_a_group_without_any_error_is_bounded_by_its_own_people(runs, monkeypatch):
+    # Aland's people say less about an error that nobody saw than the people of all groups.
+    name, bound = "fmr/Aland", 0.31
+
+    def without_errors(run, benchmark):
+        found = replicates(run, benchmark)
+        if found is None or name not in found.figures:
+            return found
+        column = found.figures.index(name)
+        values, estimates = found.values.copy(), list(found.estimates)
+        values[:, column], estimates[column] = 0.0, 0.0
+        return dataclasses.replace(found, values=values, estimates=tuple(estimates))
+
+    clean = []
+    for run in runs[:3]:
+        places = json.loads(json.dumps(run.results["places"]))
+        places["metrics"][name] = 0.0
+        places["intervals"]["figures"][name] = {"low": 0.0, "high": bound, "method": "rule of three", "reason": ""}
+        clean.append(dataclasses.replace(run, results={**run.results, "places": places}))
+    monkeypatch.setattr(sys.modules[replicates.__module__], "replicates", without_errors)
+    rows = next(rows for benchmark, _, rows in seed_table(clean).groups if benchmark == "places")
+    cell = next(row[1] for row in rows if row[0].text == "FMR, Aland")
+    assert (cell.value, cell.low, cell.high) == (0.0, 0.0, bound)
 
 
 def test_groups_are_compared_with_groups(runs):
