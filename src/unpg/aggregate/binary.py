@@ -1,7 +1,7 @@
 """Sums of binary cross entropies: every pair on its own, against one threshold for all."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from unpg.aggregate.base import AGGREGATES, Aggregated, log_weights, negative_reshape, positive_reshape, shares_of
 from unpg.errors import ConfigError
 from unpg.margins import Margin
-from unpg.similarity import Anchors, Pairs, Reduction, SumSoftplus
+from unpg.similarity import Anchors, LogSumExp, Pairs, Reduction, SumSoftplus
 
 __all__ = ["BinarySum"]
 
@@ -23,25 +23,27 @@ class BinarySum(nn.Module):
 
     Args:
         scale: s.
-        bias: b to begin with.
+        bias: b to begin with; None: the mean over the first batch's anchors of ``log sum_n e^(s n)``, at which the
+            negatives pull at b about as strongly as one positive does. Until then it is 0.
         positive: v_p.
         negative: v_n.
     """
 
-    reductions: ClassVar[tuple[type[Reduction], ...]] = (SumSoftplus,)
+    reductions: ClassVar[tuple[type[Reduction], ...]] = (SumSoftplus, LogSumExp)
 
-    def __init__(self, scale: float, bias: float, positive: float = 1.0, negative: float = 1.0) -> None:
+    def __init__(self, scale: float, bias: float | None, positive: float = 1.0, negative: float = 1.0) -> None:
         super().__init__()
-        if not 0 < scale < math.inf or not math.isfinite(bias):
+        if not 0 < scale < math.inf or not math.isfinite(bias or 0.0):
             raise ConfigError(f"BinarySum needs a finite scale > 0 and a finite bias, got {scale} and {bias}.")
         if not positive >= 0 or not negative >= 0:
             raise ConfigError(f"BinarySum needs weights >= 0, got {positive} and {negative}.")
         self.scale, self.positive, self.negative = scale, positive, negative
-        self.bias = nn.Parameter(torch.tensor([bias]))
+        self.bias = nn.Parameter(torch.tensor([bias or 0.0]))
+        self._given = self._begun = bias is not None
 
     def forward(self, pairs: Pairs, margin: Margin, anchors: Anchors) -> Aggregated:
         """The loss of each anchor."""
-        bias = self.bias.to(anchors.unit.dtype)
+        bias = (self.bias if self._begun else self._begin(pairs, margin)).to(anchors.unit.dtype)
         sums = [
             part.similarities.sum_softplus(self.scale, -bias, reshape=negative_reshape(margin, part))
             for part in pairs.negatives
@@ -57,6 +59,27 @@ class BinarySum(nn.Module):
         terms = self.positive * positive + self.negative * negative
         shares = shares_of({"target": (self.positive * positive.detach()).log(), **parts})
         return Aggregated(terms, terms.new_tensor(len(anchors)), "anchor", shares)
+
+    @torch.no_grad()
+    def _first(self, pairs: Pairs, margin: Margin) -> Tensor:
+        part = pairs.negatives[0]
+        return part.similarities.logsumexp(self.scale, reshape=negative_reshape(margin, part)).mean().reshape(1)
+
+    def _begin(self, pairs: Pairs, margin: Margin) -> Tensor:
+        """The bias of a batch before which there was none: its own, kept from the first one that trains."""
+        self._begun = bool(self.bias != 0)  # a checkpoint has one already
+        if self._begun or not (first := self._first(pairs, margin)).isfinite():
+            return self.bias
+        if not (self.training and torch.is_grad_enabled()):
+            return first
+        with torch.no_grad():
+            self.bias.copy_(first)
+        self._begun = True
+        return self.bias
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._begun = self._given  # else what was loaded says it
 
     @property
     def _log_negative(self) -> float:

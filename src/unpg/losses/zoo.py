@@ -318,12 +318,13 @@ def uniface(num_classes: int, dim: int, s: float = 64.0, m: float = 0.4, negativ
 def uss(num_classes: int, dim: int, s: float = 64.0, m: float = 0.1) -> PairLoss:
     """UniFace with the latest feature of each class in place of class weights: unified threshold between samples.
 
-    The threshold b is learned from ``log(10 C)``; the authors begin at the first batch's log-sum-exp instead.
+    The threshold b is learned from the first batch's ``mean log sum_j e^(s c_j)``, as the authors' is. From ``log(10
+    C)``, where :func:`uniface` begins, a sum over many faces that are more alike than that throws it far beyond all of
+    them, and nothing is left that keeps people apart.
 
-    Source: Li et al. 2023, arXiv 2311.02523.
+    Source: Li et al. 2023, arXiv 2311.02523, and its authors' code.
     """
-    aggregate = BinarySum(s, math.log(10 * max(num_classes, 1)))
-    return PairLoss(FeaturePairs(num_classes, dim), Additive(m), aggregate)
+    return PairLoss(FeaturePairs(num_classes, dim), Additive(m), BinarySum(s, None))
 
 
 @LOSSES.register("unitsface")

@@ -1,5 +1,6 @@
 """Every other named loss equals the slow loop from its paper's formula, plain and unified: value and all gradients."""
 
+import copy
 import math
 
 import pytest
@@ -279,7 +280,7 @@ def test_sums_are_sums(name):
 
 def test_uss_meets_the_features_of_the_batches_before():
     loss = losses.uss(CLASSES, DIM, s=S).double()
-    bias = float(loss.aggregate.bias.detach())
+    bias = math.log(CLASSES - 1)  # of the first batch, which meets no feature yet
     memory = torch.zeros(CLASSES, DIM, dtype=torch.float64)
     for seed in range(4):
         features, labels, _ = batch(6, seed)
@@ -294,6 +295,57 @@ def test_uss_meets_the_features_of_the_batches_before():
             checked = seed
         memory = slow_pairs.uss_memory(memory, features, labels.tolist())
     assert checked
+
+
+def first_threshold(features, labels, memory):
+    """By a loop: the mean over anchors of log sum e^(s c) over the other classes."""
+    sums = []
+    for x, y in zip(features, labels.tolist(), strict=True):
+        cosines = [slow_pairs.cosine(x, memory[j]) for j in range(len(memory)) if j != y]
+        sums.append(sum(math.exp(S * float(c)) for c in cosines))
+    return sum(map(math.log, sums)) / len(sums)
+
+
+def test_uss_begins_at_the_threshold_of_the_first_batch_that_trains():
+    loss = losses.uss(CLASSES, DIM, s=S).double()
+    memory = torch.zeros(CLASSES, DIM, dtype=torch.float64)
+    with torch.no_grad():  # as UniTSFace waits
+        for seed in range(8):
+            features, labels, _ = batch(6, seed)
+            loss(features, labels)
+            memory = slow_pairs.uss_memory(memory, features, labels.tolist())
+    assert memory.norm(dim=1).min() > 0
+    bias = loss.aggregate.bias.detach()
+    assert float(bias) == 0.0
+    features, labels, _ = batch(6, 11)
+    truth = first_threshold(features, labels, memory)
+    # Looking at a batch is no training; and a batch whose features are not finite says nothing.
+    loss.eval()(features, labels)
+    assert float(bias) == 0.0
+    broken = copy.deepcopy(loss).train()
+    broken(torch.full_like(features, math.nan), labels)
+    assert float(broken.aggregate.bias.detach()) == 0.0
+    loss.train()
+    unbegun = {name: value.clone() if torch.is_tensor(value) else value for name, value in loss.state_dict().items()}
+    x = features.clone().requires_grad_()
+    out = loss(x, labels)
+    assert float(bias) == pytest.approx(truth, rel=1e-12)
+    assert relative(out.loss.detach(), slow_pairs.uss(features, labels.tolist(), memory, bias=truth, s=S)) < 1e-9
+    # There the negatives' pull at b is at most one positive's.
+    out.loss.backward()
+    assert abs(float(loss.aggregate.bias.grad)) <= 1.0
+    loss(batch(6, 12)[0], batch(6, 12)[1]).loss.backward()
+    assert float(bias) == pytest.approx(truth, rel=1e-12)
+    # Another object goes on where a checkpoint was, begun or not.
+    for state, begun in ((loss.state_dict(), True), (unbegun, False)):
+        other = losses.uss(CLASSES, DIM, s=S).double()
+        other.aggregate.bias.data.fill_(3.0)
+        other(features, labels)
+        other.load_state_dict(state)
+        other(batch(6, 13)[0], batch(6, 13)[1])
+        threshold = float(other.aggregate.bias.detach())
+        assert threshold > 0
+        assert (threshold == pytest.approx(truth, rel=1e-12)) is begun
 
 
 def test_unitsface_starts_with_cosface_and_adds_uss():
