@@ -24,7 +24,8 @@ class BinarySum(nn.Module):
     Args:
         scale: s.
         bias: b to begin with; None: the mean over the first batch's anchors of ``log sum_n e^(s n)``, at which the
-            negatives pull at b about as strongly as one positive does. Until then it is 0.
+            negatives pull at b about as strongly as one positive does. The first is the first that trains with complete
+            pairs (:class:`~unpg.similarity.Pairs`): each before it is judged by its own mean, which it does not train.
         positive: v_p.
         negative: v_n.
     """
@@ -66,11 +67,11 @@ class BinarySum(nn.Module):
         return part.similarities.logsumexp(self.scale, reshape=negative_reshape(margin, part)).mean().reshape(1)
 
     def _begin(self, pairs: Pairs, margin: Margin) -> Tensor:
-        """The bias of a batch before which there was none: its own, kept from the first one that trains."""
+        """The bias of a batch before which there was none: its own, kept from the first that trains and is whole."""
         self._begun = bool(self.bias != 0)  # a checkpoint has one already
         if self._begun or not (first := self._first(pairs, margin)).isfinite():
             return self.bias
-        if not (self.training and torch.is_grad_enabled()):
+        if not (self.training and torch.is_grad_enabled() and pairs.complete):
             return first
         with torch.no_grad():
             self.bias.copy_(first)

@@ -161,7 +161,8 @@ def magface(
 ) -> PairLoss:
     """ArcFace with a margin that grows with the feature's length, which a regulariser draws up.
 
-    Bounds left at None are the paper's for 512 dimensions, scaled to ``dim`` (:meth:`Magnitude.for_dim`).
+    Bounds left at None are the paper's for 512 dimensions, scaled to ``dim`` (:meth:`Magnitude.for_dim`). Every
+    positive has its margin; the authors' code gives none, and no pull on its length, to one whose cosine is below 0.
 
     Source: Meng et al. 2021, arXiv 2103.06627.
     """
@@ -225,7 +226,8 @@ def subcenter_arcface(
 def sphereface(num_classes: int, dim: int, m: float = 4.0, anneal: bool = True) -> PairLoss:
     """``|x| p(theta_y)`` against ``|x| c_j``, ``p = (-1)^k cos(m theta) - 2 k``: the feature's length is the scale.
 
-    Annealed, the positive is ``(l c_y + p) / (1 + l)`` with ``l = max(5, 1000 / (1 + 0.12 step))``.
+    Annealed, the positive is ``(l c_y + p) / (1 + l)`` with ``l = max(5, 1000 / (1 + 0.12 step))``. The authors' code
+    normalises the gradient, and says that the exact one, which is taken here, may want another l.
 
     Source: Liu et al. 2017, arXiv 1704.08063.
     """
@@ -243,7 +245,7 @@ def sphereface_r(
     gradient: Gradient = "straight_through",
 ) -> PairLoss:
     """SphereFace on scaled cosines: version 0 as there, 1 with ``cos(min(m theta_y, pi))``, 2 with ``cos(theta_j / m)``
-    of the others in place of the positive; each with slope one, as its authors train it.
+    of the others in place of the positive; each with slope one, as its authors train it (and 50 / s times this loss).
 
     Source: Liu et al. 2022, arXiv 2109.05565 (hard feature normalisation).
     """
@@ -279,6 +281,9 @@ def sphereface2(
     """``(l / s) log(1 + e^(-s (g(c_y) - m) - b)) + ((1 - l) / s) sum_j log(1 + e^(s (g(c_j) + m) + b))`` with ``g(c) =
     2 ((c + 1) / 2)^t - 1``, l the balance, and b learned from where the loss is least if all cosines are 0.
 
+    The authors' code takes 50 times this loss (10 in the settings of the paper), and slope one
+    (``gradient="straight_through"``). With a rate and a weight decay made for a softmax loss b moves slowly here.
+
     Source: Wen et al. 2022, arXiv 2108.01513.
     """
     if not 0 < balance < 1:
@@ -306,7 +311,8 @@ def _balanced_threshold(positive: float, negative: float, odds: float) -> float:
 @LOSSES.register("uniface")
 def uniface(num_classes: int, dim: int, s: float = 64.0, m: float = 0.4, negative: float = 1.0) -> PairLoss:
     """``log(1 + e^(b - s (c_y - m))) + negative sum_j log(1 + e^(s c_j - b))``: unified cross entropy, b learned from
-    ``log(10 C)``.
+    ``log(10 C)``. The authors clip the norm of the gradient at 10 (``optim.clip_norm``): the negatives' first
+    pull is large, and the larger the fewer dimensions there are.
 
     Source: Zhou et al. 2023, "UniFace: unified cross-entropy loss for deep face recognition", ICCV.
     """
@@ -318,9 +324,10 @@ def uniface(num_classes: int, dim: int, s: float = 64.0, m: float = 0.4, negativ
 def uss(num_classes: int, dim: int, s: float = 64.0, m: float = 0.1) -> PairLoss:
     """UniFace with the latest feature of each class in place of class weights: unified threshold between samples.
 
-    The threshold b is learned from the first batch's ``mean log sum_j e^(s c_j)``, as the authors' is. From ``log(10
-    C)``, where :func:`uniface` begins, a sum over many faces that are more alike than that throws it far beyond all of
-    them, and nothing is left that keeps people apart.
+    The threshold b is learned from a batch's ``mean log sum_j e^(s c_j)``, as the authors' is: the first one to which
+    every class has left a feature (theirs waits an epoch for them). From ``log(10 C)``, where :func:`uniface` begins, a
+    sum over many faces that are more alike than that throws it far beyond all of them, and nothing is left that keeps
+    people apart. The norm of the gradient is clipped as for :func:`uniface`.
 
     Source: Li et al. 2023, arXiv 2311.02523, and its authors' code.
     """
@@ -406,6 +413,8 @@ def snpair(s: float | None = 64.0) -> PairLoss:
 def supcon(temperature: float = 0.1) -> PairLoss:
     """``mean_p -log(e^(p / T) / sum_a e^(a / T))`` of each anchor, a over all others: supervised contrastive, L_out.
 
+    The authors' codes multiply it by T, or by T / 0.07.
+
     Source: Khosla et al. 2020, arXiv 2004.11362.
     """
     if not 0 < temperature < math.inf:
@@ -417,7 +426,8 @@ def supcon(temperature: float = 0.1) -> PairLoss:
 def multi_similarity(
     alpha: float = 2.0, beta: float = 50.0, base: float = 0.5, epsilon: float | None = 0.1
 ) -> PairLoss:
-    """Positives and negatives on scales of their own, mined against each other; see :class:`MultiSimilarity`.
+    """Positives and negatives on scales of their own, mined against each other; see :class:`MultiSimilarity`. The
+    authors' code has beta = 40.
 
     Source: Wang et al. 2019, arXiv 1904.06627.
     """

@@ -52,7 +52,7 @@ def add_angle(cosine: Tensor, m: Tensor | float, tail: Tail) -> Tensor:
         cosine: Any shape.
         m: The angle to add in radians, a number or a tensor that broadcasts with ``cosine``.
         tail: What to do where ``theta + m`` passes pi and the cosine would rise again. ``none``: nothing (the UNPG
-            authors, arcface_torch); ``linear``: ``c - m sin m`` (ArcFace's first code, MagFace); ``keep``: no margin;
+            authors, arcface_torch); ``linear``: ``c - m sin m`` (ArcFace's first code); ``keep``: no margin;
             ``clamp``: stay at -1, and for a negative m at 1 where ``theta + m`` falls below zero (AdaFace's code).
     """
     if isinstance(m, Tensor):

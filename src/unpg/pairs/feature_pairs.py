@@ -19,7 +19,8 @@ class FeaturePairs(nn.Module):
     (UniTSFace, Li et al. 2023, arXiv 2311.02523).
 
     No gradient flows into the stored features. A batch is stored when the next one comes (of several images of one
-    class, the last), hence never meets itself. A class that has not been seen yet has cosine 0 and no gradient.
+    class, the last), hence never meets itself. A class that has not been seen yet has cosine 0 and no gradient, and the
+    pairs say that they are not complete.
 
     Args:
         num_classes: C.
@@ -36,6 +37,7 @@ class FeaturePairs(nn.Module):
         self.streaming = streaming
         self.register_buffer("vectors", torch.zeros(num_classes, dim))
         self._waiting: tuple[Tensor, Tensor] | None = None
+        self._complete = False
 
     def forward(self, anchors: Anchors) -> Pairs:
         """The pairs of a batch with labels in [0, C)."""
@@ -52,7 +54,9 @@ class FeaturePairs(nn.Module):
             streaming=self.streaming,
             shard=Shard(places(anchors.labels, first, last), len(self.vectors), anchors.world),
         )
-        return Pairs(positives=OwnClassSet(classes), negatives=(Negatives("classes", classes),))
+        # Asked until the answer is yes, since it makes the device wait.
+        self._complete = self._complete or bool(self.vectors.any(dim=1).all())
+        return Pairs(OwnClassSet(classes), (Negatives("classes", classes),), self._complete)
 
     @torch.no_grad()
     def _store(self) -> None:
@@ -80,6 +84,7 @@ class FeaturePairs(nn.Module):
         """Take over :meth:`get_extra_state`."""
         waiting, device = state["waiting"], self.vectors.device
         self._waiting = None if waiting is None else (waiting[0].to(device), waiting[1].to(device))
+        self._complete = False  # asked anew
 
     def extra_repr(self) -> str:
         """Sizes, for ``repr``."""

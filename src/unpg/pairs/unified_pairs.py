@@ -43,7 +43,7 @@ class UnifiedPairs(nn.Module):
         more = [replace(n, weight=self.weight) for n in self.extra(anchors).negatives]
         if self.memory is not None:
             more += [replace(n, weight=self.memory_weight) for n in self.memory(anchors).negatives]
-        return Pairs(first.positives, (*first.negatives, *more))
+        return replace(first, negatives=(*first.negatives, *more))
 
     def extra_repr(self) -> str:
         """The parts that are no modules, for ``repr``."""

@@ -28,10 +28,17 @@ class Negatives:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """S^p of each anchor, and the union of sets that is its S^n."""
+    """S^p of each anchor, and the union of sets that is its S^n.
+
+    Attributes:
+        positives: S^p.
+        negatives: The sets of S^n.
+        complete: All of them are there: of a memory that still fills up, they are not.
+    """
 
     positives: OwnClassSet | SimilaritySet
     negatives: tuple[Negatives, ...]
+    complete: bool = True
 
     def target(self) -> Tensor | None:
         """Detached similarity of each anchor to its own class, (b, 1); None where positives are in the batch."""

@@ -72,9 +72,10 @@ class ArmDifference:
         estimate: Mean difference over the seeds that both have, a fraction.
         low: Lower end of its interval.
         high: Upper end.
-        p: Two-sided.
+        p: Two-sided; None with one seed: what training would do with another is not in it, and may be all there is.
         p_holm: The same after Holm's correction over all comparisons that the study asks for, in this endpoint: those
-            that are not finished count too, or each look at a growing study would test with a smaller family.
+            that are not finished, or have no p, count too, or each look at a growing study would test with a smaller
+            family.
         by_seed: Difference of each seed that both have.
         method: How interval and p were made.
         runs: Digests of the runs of both.
@@ -86,8 +87,8 @@ class ArmDifference:
     estimate: float
     low: float
     high: float
-    p: float
-    p_holm: float
+    p: float | None
+    p_holm: float | None
     by_seed: tuple[float, ...]
     method: str
     runs: tuple[str, ...]
@@ -201,8 +202,10 @@ def sum_up(plan: Plan, diagnosed: Mapping[str, Sequence[Diagnosed]] = MappingPro
             if of is not None
         ]
         here = [_better(difference, known) for difference in compared if difference is not None]
-        corrected = holm([d.p for d in here] + [1.0] * (study.comparisons - len(here)))
-        differences += [replace(d, p_holm=p) for d, p in zip(here, corrected, strict=False)]
+        here = [difference for difference in here if not math.isnan(difference.low)]
+        tested = [d.p for d in here if d.p is not None]
+        corrected = iter(holm(tested + [1.0] * (study.comparisons - len(tested))))
+        differences += [d if d.p is None else replace(d, p_holm=next(corrected)) for d in here]
     return Summary(
         study=study.name,
         primary=study.primary,
@@ -282,10 +285,10 @@ def _difference(plan: Plan, arm: ArmMean | None, of: ArmMean | None, confidence:
         estimate=statistics.fmean(by_seed),
         low=math.nan,
         high=math.nan,
-        p=math.nan,
-        p_holm=math.nan,
+        p=None,
+        p_holm=None,
         by_seed=by_seed,
-        method=_method(shared),
+        method="",
         runs=(*of.runs, *arm.runs),
     )
     figure = arm.endpoint.rpartition("/")[2]
@@ -293,9 +296,10 @@ def _difference(plan: Plan, arm: ArmMean | None, of: ArmMean | None, confidence:
     if sides[0] is not None and sides[1] is not None:
         one = next((d for d in compare_by_seed(sides[0], sides[1], confidence) if d.figure == figure), None)
         if one is not None:
-            return replace(found, low=one.low, high=one.high, p=one.p)
+            tested = one.p if len(shared) > 1 else None
+            return replace(found, low=one.low, high=one.high, p=tested, method=_method(shared))
     if len(by_seed) < 2:
-        return None
+        return found  # an earlier summary may know more
     mean, spread = found.estimate, statistics.stdev(by_seed)
     half = _half(spread, len(by_seed), confidence)
     t = mean / (spread / math.sqrt(len(by_seed))) if spread else math.copysign(math.inf, mean) if mean else 0.0
@@ -345,8 +349,10 @@ def _better(now: T, known: dict[tuple[Any, ...], Any]) -> T:
     before: T | None = None if now.method in _DRAWN else known.get((type(now), now.endpoint, now.runs))
     if before is None:
         return now
-    taken = ("low", "high", "method", "p") if isinstance(before, ArmDifference) else ("low", "high", "method")
-    return replace(now, **{name: getattr(before, name) for name in taken})
+    taken = {name: getattr(before, name) for name in ("low", "high", "method")}
+    if isinstance(before, ArmDifference):
+        taken["p"] = before.p if before.method == BOOTSTRAP else None
+    return replace(now, **taken)
 
 
 def _choices(plan: Plan) -> list[Choice]:

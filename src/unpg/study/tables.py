@@ -75,7 +75,8 @@ def _differences(study: Study, summary: Summary) -> Table:
             )
         )
     notes = [
-        "Percentage points, in brackets the interval; of an EER less is better. p is two-sided, of the first column.",
+        "Percentage points, in brackets the interval; of an EER less is better. p is two-sided, of the first column; "
+        "of one seed there is none, since training's chance is not known.",
         f"Holm: corrected for the {summary.comparisons} comparisons that the study asks for, finished or not. The "
         "other columns are secondary, their intervals uncorrected.",
     ]
@@ -196,7 +197,9 @@ def _rate(value: float, low: float | None, high: float | None, *, sign: bool = F
     return Cell(text(value), interval=interval, value=value, low=low, high=high)
 
 
-def _p(p: float) -> Cell:
+def _p(p: float | None) -> Cell:
+    if p is None:
+        return Cell("")
     return Cell(f"{p:.3f}" if p >= 0.001 else "< 0.001", value=p)
 
 

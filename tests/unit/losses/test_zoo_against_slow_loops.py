@@ -280,21 +280,29 @@ def test_sums_are_sums(name):
 
 def test_uss_meets_the_features_of_the_batches_before():
     loss = losses.uss(CLASSES, DIM, s=S).double()
-    bias = math.log(CLASSES - 1)  # of the first batch, which meets no feature yet
+    bias = None
     memory = torch.zeros(CLASSES, DIM, dtype=torch.float64)
-    for seed in range(4):
+    for seed in range(8):
         features, labels, _ = batch(6, seed)
         x, y = features.clone().requires_grad_(), features.clone().requires_grad_()
         out = loss(x, labels)
         out.loss.backward()
+        assert out.loss > 0
         if memory.norm(dim=1).min() > 0:  # the slow loop has no zero vector
+            bias = first_threshold(features, labels, memory) if bias is None else bias
             truth = slow_pairs.uss(y, labels.tolist(), memory, bias=bias, s=S)
             truth.backward()
             assert relative(out.loss.detach(), truth.detach()) < 1e-10
             assert relative(x.grad, y.grad) < 1e-9
-            checked = seed
+            assert float(loss.aggregate.bias.detach()) == pytest.approx(bias, rel=1e-12)
+            assert loss.aggregate.bias.grad is not None
+        else:  # a threshold that began with classes nobody has seen would stand far from where it belongs
+            assert float(loss.aggregate.bias.detach()) == 0.0
+            assert loss.aggregate.bias.grad is None
+            waited = seed
         memory = slow_pairs.uss_memory(memory, features, labels.tolist())
-    assert checked
+    assert waited >= 1
+    assert bias is not None
 
 
 def first_threshold(features, labels, memory):

@@ -179,7 +179,31 @@ def test_one_seed_says_that_training_is_not_in_the_interval(made, planned, value
     plan = planned(values)
     summary = sum_up(plan)
     assert {one.method for one in (*summary.means, *summary.differences)} == {PEOPLE}
-    assert "no chance of training in it" in to_markdown(study_tables(plan.study, summary), "made")
+    assert {(one.p, one.p_holm) for one in summary.differences} == {(None, None)}
+    page = to_markdown(study_tables(plan.study, summary), "made")
+    assert "no chance of training in it" in page
+    assert "of one seed there is none" in page
+    # Written and taken over, as where the replicates are gone; by an earlier version, which gave a p.
+    tested = tuple(replace(one, p=0.5) for one in summary.differences)
+    write_summary(summary_path(plan.results.path), replace(summary, differences=tested))
+    for file in plan.results.path.with_suffix("").glob("*.npz"):
+        file.unlink()
+    assert sum_up(planned(values)).differences == summary.differences
+    summary_path(plan.results.path).unlink()
+    assert sum_up(planned(values)).differences == ()
+
+
+def test_an_arm_of_one_seed_is_not_tested_and_its_comparison_still_counts(made, planned, values):
+    plan, _, _ = made()
+    three = {d.arm: d for d in sum_up(plan).of("test/eer")[1]}
+    gone = {run.digest for run in plan.finals("level")[1:]}
+    lines = plan.results.path.read_text().splitlines(keepends=True)
+    plan.results.path.write_text("".join(line for line in lines if json.loads(line)["digest"] not in gone))
+    found = {d.arm: d for d in sum_up(planned(values)).of("test/eer")[1]}
+    assert (found["level"].method, found["level"].p, found["level"].p_holm) == (PEOPLE, None, None)
+    assert found["level"].low < found["level"].estimate < found["level"].high
+    assert found["better"].p == three["better"].p
+    assert found["better"].p_holm == pytest.approx(min(1, 2 * found["better"].p))
 
 
 def test_an_arm_whose_trials_all_diverged_stands_in_nobodys_way(values, planned, finish):
