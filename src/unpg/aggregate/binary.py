@@ -1,6 +1,7 @@
 """Sums of binary cross entropies: every pair on its own, against one threshold for all."""
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -77,6 +78,17 @@ class BinarySum(nn.Module):
             self.bias.copy_(first)
         self._begun = True
         return self.bias
+
+    def remember(self) -> Callable[[], None]:
+        """What puts the threshold back where it is now, begun or not: for a step that is not to count."""
+        bias, begun = self.bias.detach().clone(), self._begun
+
+        def put_back() -> None:
+            with torch.no_grad():
+                self.bias.copy_(bias)
+            self._begun = begun
+
+        return put_back
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)

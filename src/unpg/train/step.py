@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 from torch.nn.parallel import DistributedDataParallel
 
+from unpg.aggregate import BinarySum
 from unpg.data import Batch
 from unpg.distributed import largest, sum_gradients
 from unpg.heads import SampledHead
@@ -182,18 +183,21 @@ class Stepper:
 
 
 def _undo(backbone: nn.Module, loss: nn.Module) -> Callable[[], None]:
-    """Remember what a step moves besides parameters, running statistics and memories; returns what puts it back."""
+    """Remember what a forward pass moves (statistics, memories, thresholds that begin); returns what puts it back."""
     # A sampled head's buffers are class weights and their momentum, which the optimizer alone moves.
     weights = {id(b) for head in loss.modules() if isinstance(head, SampledHead) for b in head.buffers()}
     buffers = [b for module in (backbone, loss) for b in module.buffers() if id(b) not in weights]
     values = [buffer.clone() for buffer in buffers]
     others = [m for m in loss.modules() if type(m).get_extra_state is not nn.Module.get_extra_state]
     states = [module.get_extra_state() for module in others]
+    thresholds = [module.remember() for module in loss.modules() if isinstance(module, BinarySum)]
 
     def undo() -> None:
         for buffer, value in zip(buffers, values, strict=True):
             buffer.copy_(value)
         for module, state in zip(others, states, strict=True):
             module.set_extra_state(state)
+        for put_back in thresholds:
+            put_back()
 
     return undo
