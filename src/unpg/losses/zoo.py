@@ -338,7 +338,10 @@ def uss(num_classes: int, dim: int, s: float = 64.0, m: float = 0.1) -> PairLoss
 def unitsface(
     num_classes: int, dim: int, s: float = 64.0, m: float = 0.4, m_samples: float = 0.1, start: int = 0
 ) -> SumLoss:
-    """CosFace plus :func:`uss`, which takes part from step ``start`` on: the authors wait one epoch, while it fills.
+    """CosFace plus :func:`uss`, which takes part from step ``start`` on.
+
+    Set ``start`` to the steps of an epoch, as the authors wait: from the first step it collapsed where it was tried
+    (docs/reproduction.md, "Rivals").
 
     Source: Li et al. 2023, arXiv 2311.02523.
     """
