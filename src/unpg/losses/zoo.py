@@ -162,7 +162,7 @@ def magface(
     """ArcFace with a margin that grows with the feature's length, which a regulariser draws up.
 
     Bounds left at None are the paper's for 512 dimensions, scaled to ``dim`` (:meth:`Magnitude.for_dim`). Every
-    positive has its margin; the authors' code gives none, and no pull on its length, to one whose cosine is below 0.
+    positive has its margin; with ``tail="easy"``, as in the authors' code, only one whose cosine is above 0.
 
     Source: Meng et al. 2021, arXiv 2103.06627.
     """
@@ -277,20 +277,23 @@ def sphereface2(
     t: float = 3.0,
     balance: float = 0.7,
     gradient: Gradient = "exact",
+    weight: float = 1.0,
 ) -> PairLoss:
     """``(l / s) log(1 + e^(-s (g(c_y) - m) - b)) + ((1 - l) / s) sum_j log(1 + e^(s (g(c_j) + m) + b))`` with ``g(c) =
     2 ((c + 1) / 2)^t - 1``, l the balance, and b learned from where the loss is least if all cosines are 0.
 
-    The authors' code takes 50 times this loss (10 in the settings of the paper), and slope one
-    (``gradient="straight_through"``). With a rate and a weight decay made for a softmax loss b moves slowly here.
+    The whole is multiplied by ``weight``: 50 in the authors' code, 10 in the settings of the paper, with slope one
+    (``gradient="straight_through"``). At 1, and a rate and a weight decay made for a softmax loss, b moves slowly.
 
     Source: Wen et al. 2022, arXiv 2108.01513.
     """
     if not 0 < balance < 1:
         raise ConfigError(f"sphereface2.balance must lie strictly between 0 and 1, got {balance}.")
+    if not 0 < weight < math.inf:
+        raise ConfigError(f"sphereface2.weight must be a finite number > 0, got {weight}.")
     lift = 2 * 0.5**t - 1
     threshold = _balanced_threshold(s * (lift - m), s * (lift + m), balance / ((1 - balance) * max(num_classes - 1, 1)))
-    aggregate = BinarySum(s, threshold, positive=balance / s, negative=(1 - balance) / s)
+    aggregate = BinarySum(s, threshold, positive=weight * balance / s, negative=weight * (1 - balance) / s)
     return _classes(num_classes, dim, Lifted(t, m, gradient), aggregate)
 
 

@@ -13,7 +13,7 @@ from unpg.similarity import Anchors
 
 __all__ = ["Angular", "Gradient", "Tail", "add_angle", "angle", "check_choice", "straight_through"]
 
-Tail = Literal["none", "linear", "keep", "clamp"]
+Tail = Literal["none", "linear", "keep", "easy", "clamp"]
 Gradient = Literal["exact", "straight_through"]
 
 _SMALLEST_SINE = 1e-4
@@ -53,7 +53,8 @@ def add_angle(cosine: Tensor, m: Tensor | float, tail: Tail) -> Tensor:
         m: The angle to add in radians, a number or a tensor that broadcasts with ``cosine``.
         tail: What to do where ``theta + m`` passes pi and the cosine would rise again. ``none``: nothing (the UNPG
             authors, arcface_torch); ``linear``: ``c - m sin m`` (ArcFace's first code); ``keep``: no margin;
-            ``clamp``: stay at -1, and for a negative m at 1 where ``theta + m`` falls below zero (AdaFace's code).
+            ``easy``: none wherever the cosine is not above 0, long before pi (MagFace's code); ``clamp``: stay at -1,
+            and for a negative m at 1 where ``theta + m`` falls below zero (AdaFace's code).
     """
     if isinstance(m, Tensor):
         cos_m, sin_m = m.cos(), m.sin()
@@ -68,7 +69,8 @@ def add_angle(cosine: Tensor, m: Tensor | float, tail: Tail) -> Tensor:
         down = torch.as_tensor(m, dtype=cosine.dtype, device=cosine.device) < 0
         turned = torch.where(down & (cosine >= cos_m), 1, turned)
         return torch.where(~down & (cosine <= -cos_m), -1, turned)
-    return torch.where(cosine > -cos_m, turned, cosine - shift if tail == "linear" else cosine)
+    widened = cosine > (0 if tail == "easy" else -cos_m)
+    return torch.where(widened, turned, cosine - shift if tail == "linear" else cosine)
 
 
 def straight_through(cosine: Tensor, shaped: Tensor) -> Tensor:

@@ -523,6 +523,7 @@ def test_unified_shares_its_weights_with_the_base():
         (lambda: LOSSES.build("magface", num_classes=CLASSES, dim=DIM, settings={"l_a": 5.0, "u_a": 4.0}), "l_a < u_a"),
         (lambda: LOSSES.build("magface", num_classes=CLASSES, dim=DIM, settings={"l_m": 0.9}), "l_m <= u_m"),
         (lambda: LOSSES.build("magface", num_classes=CLASSES, dim=DIM, settings={"lambda_g": -1.0}), "lambda_g"),
+        (lambda: LOSSES.build("sphereface2", num_classes=CLASSES, dim=DIM, settings={"weight": 0.0}), "weight must be"),
         (lambda: unpg(arcface(CLASSES, DIM), r=-1), "BoxWhisker.r"),
         (lambda: unpg(arcface(CLASSES, DIM), r=float("nan")), "BoxWhisker.r"),
         (lambda: unpg(arcface(CLASSES, DIM), scope="row"), "batch, anchor"),

@@ -86,6 +86,10 @@ ZOO = {
         "sphereface2", {"gradient": "straight_through"}, slow.sphereface2,
         {"bias": slow.sphereface2_bias(CLASSES), "straight_through": True},
     ),
+    "sphereface2-weighted": (
+        "sphereface2", {"weight": 50.0}, lambda *a, **k: 50 * slow.sphereface2(*a, **k),
+        {"bias": slow.sphereface2_bias(CLASSES)},
+    ),
     "uniface": ("uniface", {"s": S}, slow.uniface, {"s": S, "bias": slow.uniface_bias(CLASSES)}),
     "uniface-weighted": (
         "uniface", {"s": S, "negative": 0.3}, slow.uniface, {"s": S, "lam": 0.3, "bias": slow.uniface_bias(CLASSES)},

@@ -112,7 +112,17 @@ def test_tails_beyond_pi(m):
         torch.testing.assert_close(add_angle(before.cos(), m, tail), torch.cos(before + m), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("tail", ["none", "linear", "keep", "clamp"])
+def test_the_easy_tail_widens_angles_below_a_right_one_alone():
+    theta = torch.linspace(0.01, math.pi - 0.01, 200, dtype=torch.float64)
+    m = torch.linspace(0.2, 0.8, 200, dtype=torch.float64).requires_grad_()
+    given = add_angle(theta.cos(), m, "easy")
+    truth = torch.where(theta < math.pi / 2, torch.cos(theta + m), theta.cos())
+    torch.testing.assert_close(given, truth, rtol=0, atol=1e-12)
+    (pull,) = torch.autograd.grad(given.sum(), m)
+    assert ((pull == 0) == (theta >= math.pi / 2)).all()
+
+
+@pytest.mark.parametrize("tail", ["none", "linear", "keep", "easy", "clamp"])
 def test_a_margin_for_each_row_is_the_margin(tail):
     for m in (-0.4, 0.3, 1.2):
         each = add_angle(COSINES, torch.full_like(COSINES, m), tail)
