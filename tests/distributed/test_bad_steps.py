@@ -97,7 +97,7 @@ CASES = [
     [
         *CASES[1:3],
         ("gradient", {"loss": {"kind": "curricularface", "s": 8.0}}),
-        ("gradient", {"loss": {"kind": "unitsface", "s": 8.0}}),
+        ("gradient", {"loss": {"kind": "unitsface", "s": 8.0, "start": 0}}),
         ("gradient", {"unpg": {"memory": {"size": 24}}, "accumulate": 2, "pairs": "micro"}),
     ],
     ids=str,

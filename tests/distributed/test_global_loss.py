@@ -14,7 +14,7 @@ from unpg.similarity import Scheduled, Share, Streaming
 
 CLASSES, DIM, STEPS = 7, 5, 3
 
-CASES = {name: (name, {}, None) for name in LOSSES}
+CASES = {name: (name, {"start": 0} if name == "unitsface" else {}, None) for name in LOSSES}
 CASES |= {
     "subcenter k=3": ("subcenter-arcface", {"centers": 3}, None),
     "unpg paper": ("cosface", {"s": 16.0}, {}),
@@ -27,6 +27,7 @@ CASES |= {
     "unpg upper": ("curricularface", {}, {"keep": BoxWhisker(0.7, sides="upper")}),
     "unpg elastic": ("elasticface", {"sort": True}, {}),
     "waiting": ("unitsface", {"start": 2}, None),
+    "waiting for features": ("unitsface", {}, None),
     "unpg memory": ("cosface", {"s": 16.0}, {"memory": {"size": 17}}),
     "unpg memory anchor follow": ("cosface", {"s": 16.0}, {"memory": {"size": 17, "follow": True, "scope": "anchor"}}),
 }  # fmt: skip

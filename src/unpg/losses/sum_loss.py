@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from unpg.distributed import ALONE, World
 from unpg.errors import ConfigError
 from unpg.losses.pair_loss import LossOutput, PairLoss
+from unpg.pairs import FeaturePairs
 
 __all__ = ["SumLoss"]
 
@@ -18,14 +19,15 @@ class SumLoss(nn.Module):
     Args:
         losses: The losses by name. The first gives its statistics as they are, the others under their names.
         weights: What each is multiplied with; 1 for one that is not named.
-        starts: Optimizer steps before a loss takes part; 0 for one that is not named.
+        starts: Optimizer steps before a loss takes part, 0 for one that is not named; None: until a loss over
+            :class:`FeaturePairs` has a feature of every class.
     """
 
     def __init__(
         self,
         losses: Mapping[str, PairLoss],
         weights: Mapping[str, float] | None = None,
-        starts: Mapping[str, int] | None = None,
+        starts: Mapping[str, int | None] | None = None,
     ) -> None:
         super().__init__()
         weights, starts = dict(weights or {}), dict(starts or {})
@@ -33,7 +35,7 @@ class SumLoss(nn.Module):
         if unknown or not losses:
             raise ConfigError(f"SumLoss adds {', '.join(losses) or 'nothing'}; there is no {', '.join(unknown)}.")
         for name in losses:
-            if not 0 <= weights.get(name, 1.0) < float("inf") or starts.get(name, 0) < 0:
+            if not 0 <= weights.get(name, 1.0) < float("inf") or (starts.get(name) or 0) < 0:
                 raise ConfigError(f"SumLoss needs finite weights >= 0 and starts >= 0; see {name}.")
         self.losses = nn.ModuleDict(losses)
         self.weights = {name: float(weights.get(name, 1.0)) for name in losses}
@@ -59,7 +61,7 @@ class SumLoss(nn.Module):
         per_anchor: Tensor | None = None
         statistics: dict[str, Tensor] = {}
         for place, (name, loss) in enumerate(self.losses.items()):
-            waits = step is not None and step < self.starts[name]
+            waits = self._waits(name, step)
             with torch.set_grad_enabled(torch.is_grad_enabled() and not waits):
                 # A loss that waits still sees the batch: its memory fills.
                 out: LossOutput = loss(features, labels, step=step, sample_ids=sample_ids, world=world)
@@ -72,7 +74,13 @@ class SumLoss(nn.Module):
         assert per_anchor is not None
         return LossOutput(total, per_anchor, statistics)
 
+    def _waits(self, name: str, step: int | None) -> bool:
+        start, pairs = self.starts[name], self.losses[name].pairs
+        if start is None:
+            return isinstance(pairs, FeaturePairs) and not pairs.complete
+        return step is not None and step < start
+
     def extra_repr(self) -> str:
         """Weights and starts, for ``repr``."""
-        late = {name: start for name, start in self.starts.items() if start}
+        late = {name: start for name, start in self.starts.items() if start != 0}
         return f"weights={self.weights}" + (f", starts={late}" if late else "")

@@ -339,12 +339,12 @@ def uss(num_classes: int, dim: int, s: float = 64.0, m: float = 0.1) -> PairLoss
 
 @LOSSES.register("unitsface")
 def unitsface(
-    num_classes: int, dim: int, s: float = 64.0, m: float = 0.4, m_samples: float = 0.1, start: int = 0
+    num_classes: int, dim: int, s: float = 64.0, m: float = 0.4, m_samples: float = 0.1, start: int | None = None
 ) -> SumLoss:
-    """CosFace plus :func:`uss`, which takes part from step ``start`` on.
+    """CosFace plus :func:`uss`, which takes part from step ``start`` on; None: once every class has left a feature.
 
-    Set ``start`` to the steps of an epoch, as the authors wait: from the first step it collapsed where it was tried
-    (docs/reproduction.md, "Rivals").
+    The authors wait an epoch for that. From the first step it collapsed where it was tried (docs/reproduction.md,
+    "Rivals").
 
     Source: Li et al. 2023, arXiv 2311.02523.
     """

@@ -54,9 +54,14 @@ class FeaturePairs(nn.Module):
             streaming=self.streaming,
             shard=Shard(places(anchors.labels, first, last), len(self.vectors), anchors.world),
         )
+        return Pairs(OwnClassSet(classes), (Negatives("classes", classes),), self.complete)
+
+    @property
+    def complete(self) -> bool:
+        """Whether a feature of every class is stored."""
         # Asked until the answer is yes, since it makes the device wait.
         self._complete = self._complete or bool(self.vectors.any(dim=1).all())
-        return Pairs(OwnClassSet(classes), (Negatives("classes", classes),), self._complete)
+        return self._complete
 
     @torch.no_grad()
     def _store(self) -> None:

@@ -374,6 +374,25 @@ def test_unitsface_starts_with_cosface_and_adds_uss():
     assert both.statistics["loss/uss"] > 0
 
 
+def test_unitsface_waits_for_every_class():
+    """Each batch is stored when the next one comes; after a resumed run the wait is over where it was over before."""
+    features, _, weights = batch(CLASSES)
+    half, whole = torch.arange(CLASSES) // 2, torch.arange(CLASSES)
+    loss, resumed = (losses.unitsface(CLASSES, DIM, s=S).double() for _ in range(2))
+    loss.losses["cosface"].pairs.head.weight = torch.nn.Parameter(weights.clone())
+    sums = []
+    for labels in (half, whole, whole, whole):
+        resumed.load_state_dict(loss.state_dict())
+        out, again = (part(features, labels) for part in (loss, resumed))
+        assert torch.equal(out.loss, again.loss)
+        sums.append(bool(out.loss > out.statistics["loss/cosface"]))
+    assert sums == [False, False, False, True]
+    assert float(loss.losses["uss"].aggregate.bias.detach()) > 0
+    loss.eval()
+    out = loss(features, whole)
+    torch.testing.assert_close(out.loss, out.statistics["loss/cosface"] + out.statistics["loss/uss"])
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "miner", "other"),
     [
