@@ -214,8 +214,10 @@ class Plan:
         plain = {name: value for name, value in to_dict(config).items() if name not in COMPUTED | {"evaluation"}}
         plain["streaming"] = config.streaming.products  # the rest of it changes rounding alone
         init = {name: _content(plain["init"].pop(name)) for name in ("checkpoint", "model")}
-        if config.init.class_weights != "drawn":  # earlier results do not name it
+        if config.init.class_weights != "drawn":  # earlier results do not name it, nor the next one
             init |= plain["init"]
+        if config.head.init_std == 0.01:
+            del plain["head"]["init_std"]
         plain |= {"data": data, "init": init}
         trained = _digest(plain)
         how = {"flip": self.study.flip, "benchmarks": list(benchmarks)}

@@ -24,7 +24,7 @@ from unpg.losses import LOSSES, PairLoss, SumLoss, unpg
 from unpg.pairs import ClassPairs, FeaturePairs, MemoryPairs
 from unpg.registry import Registry
 from unpg.train.activation import recompute_blocks
-from unpg.train.config import TrainConfig
+from unpg.train.config import HeadConfig, TrainConfig
 from unpg.train.optim import build_optimizer
 from unpg.train.parallel import RankSampler, compares_the_batch
 from unpg.transforms.tensor import Preprocessing
@@ -189,17 +189,24 @@ def seed_of(seed: int, step: int, rank: int) -> int:
 
 def _loss(config: TrainConfig, num_classes: int, dim: int, steps_per_epoch: int, world: World) -> PairLoss | SumLoss:
     def head(num_classes: int, dim: int, centers: int) -> Head:
-        if config.head.kind == "full":
-            return FullHead(num_classes, dim, centers=centers)
-        if config.head.kind == "sharded":
-            return ShardedHead(num_classes, dim, world, centers=centers)
-        options = config.head
+        options, std = config.head, config.head.init_std
+        if options.kind == "full":
+            return FullHead(num_classes, dim, init_std=std, centers=centers)
+        if options.kind == "sharded":
+            return ShardedHead(num_classes, dim, world, init_std=std, centers=centers)
+        rate, seed = options.rate, config.seed
         return SampledHead(
-            num_classes, dim, world, rate=options.rate, seed=config.seed, centers=centers, lazy=options.lazy
+            num_classes, dim, world, rate=rate, seed=seed, init_std=std, centers=centers, lazy=options.lazy
         )
 
     with making_heads(head):
         loss: PairLoss | SumLoss = _build(LOSSES, config.loss, num_classes=num_classes, dim=dim)
+    if config.head != HeadConfig() and not any(isinstance(m, ClassPairs) for m in loss.modules()):
+        given = [n for n, value in to_dict(config.head).items() if value != getattr(HeadConfig(), n)]
+        raise ConfigError(
+            f"head.{', head.'.join(given)} is about class weights, and loss.kind {config.loss['kind']} has none: leave "
+            f"it out, or choose a loss over classes."
+        )
     for module in loss.modules():
         if isinstance(module, ClassPairs | FeaturePairs):
             module.streaming = config.streaming

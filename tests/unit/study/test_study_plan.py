@@ -110,6 +110,7 @@ CHANGES = [
     {"epochs": 4},
     {"unpg": {"weight": 1.0}},
     {"precision": "bf16"},
+    {"head": {"init_std": 0.05}},
 ]
 
 

@@ -339,6 +339,8 @@ def test_settings_that_contradict(tiny, changes, message):
         ({"loss": {"kind": "mixface"}, "unpg": UNPG}, "loss.kind mixface is none"),
         ({"loss": {"kind": "sphereface"}, "unpg": UNPG}, 'scope="anchor"'),
         ({"loss": {"kind": "triplet", "mining": "easy"}}, "all, hard, semihard"),
+        ({"loss": {"kind": "triplet"}, "head": {"init_std": 0.1}}, "head.init_std is about .*kind triplet has none"),
+        ({"loss": {"kind": "uss"}, "head": {"kind": "sampled", "rate": 0.5}}, "head.kind, head.rate is about class"),
         ({"streaming": {"kernel": "triton"}}, "need Triton"),
         ({"backbone": {"kind": "resnet"}}, "No backbone is called 'resnet'"),
         ({"data": {"kind": "foldr"}}, "Did you mean 'folder'"),
@@ -359,6 +361,14 @@ def test_data_root_is_put_in_place_of_its_variable(tiny, patterns, tmp_path, mon
     config = tiny(epochs=1, data={"kind": "folder", "roots": f"$UNPG_DATA/{patterns.name}"})
     assert train(config, tmp_path / "run").summary.identities == 8
     assert "$UNPG_DATA" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("kind", ["full", "sharded", "sampled"])
+def test_class_weights_begin_as_long_as_asked(tiny, kind):
+    begun = [loop.prepare(loop.resolve(tiny(head={"kind": kind, **given}))) for given in ({}, {"init_std": 0.25})]
+    short, long = (setup.loss.pairs.head.weight.detach() for setup in begun)
+    assert short.std().item() == pytest.approx(0.01, rel=0.3)
+    torch.testing.assert_close(long, 25 * short)  # the same draw
 
 
 def test_a_memory_follows_the_settings_of_unpg(tiny):

@@ -107,6 +107,8 @@ def test_a_wrong_filter_is_said_before_training(settings, message):
         (OptimConfig, {"schedule": "steps", "milestones": (math.inf,)}, "optim.milestones must be a finite"),
         (OptimConfig, {"weight_decay": math.inf}, "optim.weight_decay"),
         (HeadConfig, {"kind": "shard"}, "head.kind must be one of full, sharded, sampled"),
+        (HeadConfig, {"init_std": 0.0}, "head.init_std must be a finite number > 0, got 0.0"),
+        (HeadConfig, {"init_std": math.inf}, "head.init_std must be a finite"),
         (SamplerConfig, {"kind": "p-k"}, "sampler.kind must be one of uniform, pk"),
         (EvaluationConfig, {"flip": "both"}, "evaluation.flip must be one of none, sum, concat"),
         (EvaluationConfig, {"every_epochs": math.inf}, "evaluation.every_epochs must be a finite number of epochs > 0"),
