@@ -2,10 +2,10 @@
 
     python recipes/study/starts.py --figure docs/figures/starts.svg
 
-Of every study beside this file (or of those named) the final runs whose UNPG is the paper's (w = 1, shared pairs,
-r = 1.5) but begins in a later epoch, each against its base of the same seed. Across, the part of the softmax denominator
-that the positives have in the base's last epoch before that (``share/target``, a mean over the epoch's batches). Up, what
-UNPG changes at the end, in per cent of the base's figure. Studies whose data are not there are named and left out.
+Of every study beside this file (or of those named) the final runs whose UNPG is the paper's (w = 1, shared pairs, r =
+1.5) but begins in a later epoch, each against its base of the same seed. Across, the part of the softmax denominator
+that the positives have in the base's last epoch before that (``share/target``, a mean over the epoch's batches). Up,
+what UNPG changes at the end, in per cent of the base's figure. Studies whose data are not there are named and left out.
 """
 
 import argparse
@@ -123,8 +123,8 @@ def drawn(points: Sequence[Start]) -> str:
         for axes in (above, below):
             axes.axhline(0, color=INK, linewidth=0.8)
         above.set_ylabel("EER (% of the base's)")
-        below.set(xscale="log", ylabel="TAR (% of the base's)", ylim=(-50, 50), xlim=(LEAST / 1.5, 1))
-        below.set_xlabel("positives' share of the denominator when UNPG begins")
+        below.set(xscale="log", ylabel="TAR (% of the base's)", ylim=(-50, 50), xlim=(LEAST / 1.5, 1.3))
+        below.set_xlabel("positives' share of the base's denominator when UNPG begins")
         below.xaxis.set_major_formatter(FuncFormatter(power))
         below.xaxis.set_minor_formatter(NullFormatter())
         legend_above(above, entries, studies)

@@ -31,7 +31,7 @@ from unpg.train.config import TrainConfig
 from unpg.train.faults import Diverged, TrainingError, changed_on_disk, explained, together, write_faults
 from unpg.train.imprint import IMAGES
 from unpg.train.log import MetricsLog, NoLog, finite
-from unpg.train.monitor import CollapseMonitor
+from unpg.train.monitor import CollapseMonitor, early_start
 from unpg.train.parallel import catch_up, shared_embedder, split_rows
 from unpg.train.picture import similarity_picture
 from unpg.train.resume import (
@@ -304,9 +304,10 @@ class _Trainer:
             images_per_second=self.images_per_second,
             statistics=statistics,
         )
+        shared = self.config.unpg is not None and self.config.unpg.weight == "share"
+        warnings = [self.monitor.look(at, statistics), None if shared else early_start(self.recent, statistics)]
         self.recent = {"loss": float(out.loss), **statistics}
-        warning = self.monitor.look(at, statistics)
-        if warning is not None:
+        for warning in filter(None, warnings):
             self.warn(warning)
         if self.world.first:
             write_faults(self.run, self.loader.faults)

@@ -1,9 +1,11 @@
-"""Watches a run for collapse, and says what to try."""
+"""Watches a run for collapse and for a start of UNPG that comes too early, and says what to try."""
 
 import math
 from collections.abc import Mapping
 
-__all__ = ["CollapseMonitor"]
+__all__ = ["CollapseMonitor", "early_start"]
+
+_TOO_EARLY = 0.01
 
 
 class CollapseMonitor:
@@ -48,3 +50,25 @@ class CollapseMonitor:
                 f"unpg.weight: balanced, a later unpg.start_epoch, or a smaller loss.s."
             )
         return text + " Try a smaller optim.lr, a longer optim.warmup_epochs, or another loss.s."
+
+
+def early_start(before: Mapping[str, float], now: Mapping[str, float]) -> str | None:
+    """What to say if UNPG has begun between two looks at a run, over a network that hardly knows its own people.
+
+    Where the positives had less than 1 % of the base's denominator when UNPG (w = 1) began, it cost EER and TAR; from
+    5 % on it was level or better, over some forty pairs of runs (docs/reproduction.md, "What a network must know
+    first"). Nothing is said of UNPG from the first step, which nothing came before.
+
+    Args:
+        before: Statistics of the last step that was logged; none at the start of a run.
+        now: Those of this step.
+    """
+    share = before.get("share/target", math.nan)
+    begun = now.get("share/batch", 0) > 0 and not before.get("share/batch", 0)
+    if not begun or not share < _TOO_EARLY:
+        return None
+    return (
+        f"UNPG begins while the positives have {share:.2%} of the denominator: the network hardly knows its own people "
+        f"yet, and where that was below {_TOO_EARLY:.0%} UNPG has cost accuracy. Set a later unpg.start_epoch, when "
+        f"share/target, which is logged, has passed 5 %, or hold the batch to a part with unpg.weight: share."
+    )

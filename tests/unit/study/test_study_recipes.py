@@ -1,5 +1,6 @@
 """Every study of the project is read, and every arm and trial of it builds."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -67,3 +68,36 @@ def test_each_study_says_what_it_would_run(path, faces, tmp_path, monkeypatch, c
     runs = {arm: len(study.seeds) + len(about.trials) for arm, about in study.arms.items()}
     assert f"Budget: {sum(runs.values())} runs to make" in told
     assert not os.path.exists("none.jsonl")
+
+
+@pytest.fixture
+def script():
+    """recipes/study/starts.py."""
+    spec = importlib.util.spec_from_file_location("starts", FOLDER / "starts.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_starts_take_the_epoch_before_unpg_of_the_paper_s_form_alone(script, values, planned):
+    unpg = {"later": {"start_epoch": 2}, "first": {}, "half": {"weight": 0.5, "start_epoch": 2}}
+    unpg |= {"none": {"start_epoch": 1}}
+    values["arms"] = {"base": {"label": "Base"}} | {n: {"of": "base", "set": {"unpg": u}} for n, u in unpg.items()}
+    plan = planned(values)
+    shares = {0: [0.01, 0.2, 0.4], 1: [0.02, 0.3, 0.5], 2: None}  # the last seed's loss has no denominator
+    for arm in values["arms"]:
+        for run in plan.finals(arm)[: 2 if arm == "none" else 3]:
+            tar, eer = (0.4, 0.1) if arm == "base" else (0.3, 0.12)
+            line = {"arm": arm, "trial": None, "seed": run.seed, "digest": run.digest, "diverged": ""}
+            told = {"share/target": shares[run.seed]} if shares[run.seed] else {}
+            scores = {"test": {"tar@far=1e-2": 0.0 if arm == "none" and run.seed else tar, "eer": eer}}
+            plan.results.append(line | {"scores": scores, "by_epoch": told})
+    found = list(script.starts(plan))
+    assert [(one.arm, one.seed, one.epoch, one.share) for one in found] == [
+        ("later", 0, 2, 0.2), ("later", 1, 2, 0.3), ("none", 0, 1, 0.01), ("none", 1, 1, 0.02)
+    ]  # fmt: skip
+    assert [one.eer_change for one in found] == pytest.approx([0.2] * 4)
+    assert [one.tar_change for one in found] == pytest.approx([-0.25, -0.25, -0.25, -1])
+    assert script.table(found).count("\n") == 5
+    assert "| made | later | 0 | 2 | 20.00 % | +20 % | -25 % (1e-2) |" in script.table(found)
+    assert "<svg" in script.drawn(found)

@@ -37,6 +37,7 @@ def same(a, b):
 
 
 UNPG = {"r": 1.5, "weight": "balanced", "start_epoch": 1, "ramp_epochs": 0.5}
+SHARE = {"weight": "share", "share": 0.1, "start_epoch": 1}
 
 
 @pytest.mark.parametrize("unify", [None, UNPG])
@@ -369,6 +370,14 @@ def test_class_weights_begin_as_long_as_asked(tiny, kind):
     short, long = (setup.loss.pairs.head.weight.detach() for setup in begun)
     assert short.std().item() == pytest.approx(0.01, rel=0.3)
     torch.testing.assert_close(long, 25 * short)  # the same draw
+
+
+@pytest.mark.parametrize(("unpg", "told"), [({"start_epoch": 1}, 1), ({}, 0), (SHARE, 0), (None, 0)])
+def test_a_start_of_unpg_that_comes_too_early_is_told(tiny, tmp_path, unpg, told):
+    """At this scale eight classes leave a positive no part of the denominator."""
+    train(tiny(epochs=2, log_every=1, loss={"kind": "cosface", "s": 64, "m": 0.9}, unpg=unpg), tmp_path / "run")
+    warnings = [event["text"] for event in events(tmp_path / "run", "warning")]
+    assert len([text for text in warnings if "hardly knows" in text]) == told
 
 
 def test_a_memory_follows_the_settings_of_unpg(tiny):

@@ -13,7 +13,7 @@ from unpg.train import OptimConfig, TrainConfig, UnpgConfig
 from unpg.train.config import EvaluationConfig, HeadConfig, MemoryConfig, SamplerConfig
 from unpg.train.faults import write_faults
 from unpg.train.log import MetricsLog, finite
-from unpg.train.monitor import CollapseMonitor
+from unpg.train.monitor import CollapseMonitor, early_start
 from unpg.train.optim import learning_rate
 
 
@@ -51,6 +51,18 @@ def test_the_monitor_waits_for_an_epoch_and_warns_once():
     assert monitor.look(1.3, collapsed | {"cosine/pairwise": 0.1}) is None
     assert monitor.look(1.4, collapsed) is None
     assert monitor.look(1.5, collapsed) is not None
+
+
+def test_unpg_that_begins_too_early_is_told_once():
+    before, now = {"share/target": 0.004, "share/classes": 0.996}, {"share/target": 1e-4, "share/batch": 0.9}
+    assert "0.40%" in early_start(before, now)
+    assert "unpg.start_epoch" in early_start(before, now)
+    assert early_start(before | {"share/batch": 0.0}, now) is not None  # as it waits it has no share
+    assert early_start(now, now) is None  # it had begun
+    assert early_start(before, before) is None  # it has not
+    assert early_start({}, now) is None  # from the first step
+    assert early_start(before | {"share/target": 0.02}, now) is None
+    assert early_start({"loss": 1.0}, now) is None  # a loss without a denominator
 
 
 def test_the_monitor_blames_the_rate_where_there_are_no_batch_negatives():
