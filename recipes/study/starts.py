@@ -25,6 +25,7 @@ from unpg.study.results import Results, results_path
 from unpg.train.config import UnpgConfig
 
 HERE = Path(__file__).parent
+RENDERED = "synthetic", "kface-twin"
 
 
 class Start(NamedTuple):
@@ -40,6 +41,7 @@ class Start(NamedTuple):
         eer_change: What UNPG adds to it, in parts of it.
         tar_change: The same of the TAR, at the FAR that the study names first.
         far: That FAR, as figures name it.
+        rendered: Whether people who do not exist were trained on.
     """
 
     study: str
@@ -51,6 +53,7 @@ class Start(NamedTuple):
     eer_change: float
     tar_change: float
     far: str
+    rendered: bool
 
 
 def paper_but_later(unpg: UnpgConfig | None) -> bool:
@@ -86,7 +89,8 @@ def start(study: str, run: Run, pair: Sequence[Mapping[str, Any] | None], benchm
     if not shares or not of_tar or not of_eer:
         return None
     share = shares[epoch - 1]
-    return Start(study, run.arm, run.seed, epoch, share, of_eer, eer / of_eer - 1, tar / of_tar - 1, far)
+    rendered = run.config.data["kind"] in RENDERED
+    return Start(study, run.arm, run.seed, epoch, share, of_eer, eer / of_eer - 1, tar / of_tar - 1, far, rendered)
 
 
 def every_start(files: Iterable[Path]) -> list[Start]:
@@ -109,8 +113,9 @@ def drawn(points: Sequence[Start]) -> str:
         "begins; a point for each pair of runs. Above the EER (less is better), below the TAR at the study's FAR, in "
         "per cent of the base's."
     )
-    studies = list(dict.fromkeys(one.study for one in sorted(points)))
-    with small_axes(studies, height=4.6) as (figure, first):
+    studies = {one.study: one.study + (", rendered" if one.rendered else "") for one in sorted(points)}
+    labels = list(studies.values())
+    with small_axes(labels, height=4.6) as (figure, first):
         first.remove()
         above, below = figure.subplots(2, 1, sharex=True)
         entries: list[Any] = []
@@ -127,7 +132,7 @@ def drawn(points: Sequence[Start]) -> str:
         below.set_xlabel("positives' share of the base's denominator when UNPG begins")
         below.xaxis.set_major_formatter(FuncFormatter(power))
         below.xaxis.set_minor_formatter(NullFormatter())
-        legend_above(above, entries, studies)
+        legend_above(above, entries, labels)
         return as_svg(figure, said)
 
 
