@@ -10,8 +10,9 @@ from PIL import Image
 from unpg.cli.main import main
 from unpg.config import from_dict
 from unpg.distributed import ALONE
-from unpg.study import read_study
+from unpg.study import Plan, Results, read_study
 from unpg.study.recipe import merged
+from unpg.study.results import results_path
 from unpg.train import TrainConfig
 from unpg.train.setup import _loss, resolve
 
@@ -101,3 +102,13 @@ def test_starts_take_the_epoch_before_unpg_of_the_paper_s_form_alone(script, val
     assert script.table(found).count("\n") == 5
     assert "| made | later | 0 | 2 | 20.00 % | +20 % | -25 % (1e-2) |" in script.table(found)
     assert "<svg" in script.drawn(found)
+
+
+@pytest.mark.data
+def test_results_are_found_by_the_digests_they_were_written_with(faces, monkeypatch):
+    """A setting that is added later must not orphan what was measured before it."""
+    monkeypatch.setenv("UNPG_DATA", str(faces))
+    study, base = read_study(FOLDER / "tier1.yaml")
+    plan = Plan(study, base, Results(results_path(FOLDER / "tier1.yaml", study.name)))
+    for arm in study.arms:
+        assert [run is not None and plan.results.get(run.digest) is not None for run in plan.finals(arm)] == [True] * 5
