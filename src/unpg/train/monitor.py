@@ -55,9 +55,9 @@ class CollapseMonitor:
 def early_start(before: Mapping[str, float], now: Mapping[str, float]) -> str | None:
     """What to say if UNPG has begun between two looks at a run, over a network that hardly knows its own people.
 
-    Where the positives had less than 1 % of the base's denominator when UNPG (w = 1) began, it cost EER and TAR; from
-    5 % on it was level or better, over some forty pairs of runs (docs/reproduction.md, "What a network must know
-    first"). Nothing is said of UNPG from the first step, which nothing came before.
+    Where the positives had less than 1 % of the base's denominator when UNPG (w = 1) began, it cost EER in all pairs
+    of runs that were looked at; above 5 % it was about level with photographs (docs/reproduction.md, "What a network
+    must know first"). Nothing is said of UNPG from the first step, which nothing came before.
 
     Args:
         before: Statistics of the last step that was logged; none at the start of a run.
