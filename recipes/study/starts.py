@@ -5,7 +5,7 @@
 Of every study beside this file (or of those named) the final runs whose UNPG is the paper's (w = 1, shared pairs, r =
 1.5) but begins in a later epoch, each against its base of the same seed. Across, the part of the softmax denominator
 that the positives have in the base's last epoch before that (``share/target``, a mean over the epoch's logged steps).
-Up, what UNPG changes at the end, in per cent of the base's figure. Studies whose data are not there are named and left out.
+Up, what UNPG changes at the end, in per cent of the base's figure. Studies whose data are absent are named, left out.
 """
 
 import argparse
